@@ -1,0 +1,1 @@
+"""Turning snapshots into text, tables and a live view; needs the extra ``display``."""

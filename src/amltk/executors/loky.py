@@ -1,0 +1,29 @@
+"""loky's pool of processes as an engine; extra: ``loky``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from amltk._optional import require
+from amltk.exceptions import InvalidOptionError
+
+
+def loky_factory(max_workers: int | None = None, **options: Any) -> Callable[[], Executor]:
+    """Return what makes a loky pool.
+
+    Args:
+        max_workers: How many processes at most; loky's own choice by default.
+        **options: Passed on to ``loky.ProcessPoolExecutor``.
+
+    Raises:
+        InvalidOptionError: When ``max_workers`` is not a positive number.
+        MissingExtraError: When loky is not installed.
+    """
+    loky = require("loky", extra="loky", purpose='the "loky" executor')
+    if max_workers is not None and max_workers < 1:
+        message = f"a loky pool needs at least one worker, not max_workers={max_workers!r}"
+        raise InvalidOptionError(message, option="max_workers", value=max_workers)
+    return partial(loky.ProcessPoolExecutor, max_workers, **options)

@@ -1,0 +1,126 @@
+"""Which engines there are, how they are made, and what is known about executors of others.
+
+Nothing here imports an engine: names are resolved when somebody asks for one, and executors that
+are handed in are recognised by the names of their classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from amltk.exceptions import InvalidOptionError
+from amltk.executors.engine import Ending, Engine, Terminator
+from amltk.executors.envelope import PortableFunction
+from amltk.executors.traits import Traits
+
+__all__ = ["Ending", "Engine", "Traits", "adopt", "factory_of", "portable", "traits_of"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Where the factory of each engine is. A factory checks its options and its packages at once and
+#: returns what makes the executor.
+_FACTORIES = {
+    "sequential": "amltk.executors.sequential:sequential_factory",
+    "threads": "amltk.executors.threads:threads_factory",
+    "processes": "amltk.executors.processes:processes_factory",
+    "loky": "amltk.executors.loky:loky_factory",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    traits: Traits
+    #: Where the function is that ends the workers of such an executor.
+    terminator: str | None = None
+
+
+#: Executors that cannot say themselves what they can do, by the name of their class.
+_KNOWN = {
+    "concurrent.futures.thread.ThreadPoolExecutor": _Known(
+        Traits(pickles=False, runs_in_threads=True)
+    ),
+    "concurrent.futures.process.ProcessPoolExecutor": _Known(
+        Traits(death_spreads=True), "amltk.executors.termination:end_workers"
+    ),
+    "loky.process_executor.ProcessPoolExecutor": _Known(
+        Traits(death_spreads=True), "amltk.executors.termination:end_workers"
+    ),
+    # Its futures stay "pending" until they are done, and cancelling one does not stop the call.
+    "distributed.cfexecutor.ClientExecutor": _Known(
+        Traits(tells_started=False, shares_machine=False)
+    ),
+}
+
+
+def factory_of(engine: str, **options: Any) -> Callable[[], Executor]:
+    """Return what makes an executor of the named engine.
+
+    Args:
+        engine: One of the engines that amltk brings.
+        **options: Passed on to the engine's factory.
+
+    Returns:
+        A callable that makes a new executor each time.
+
+    Raises:
+        InvalidOptionError: When there is no such engine, or an option is wrong.
+        MissingExtraError: When a package is missing.
+    """
+    if engine not in _FACTORIES:
+        message = f'there is no engine "{engine}"; there are: {", ".join(sorted(_FACTORIES))}'
+        raise InvalidOptionError(message, option="engine", value=engine)
+    factory: Callable[[], Executor] = _load(_FACTORIES[engine])(**options)
+    return factory
+
+
+def adopt(executor: Executor) -> Engine:
+    """Wrap an executor for the scheduler, by what it says or what is known of it."""
+    known = _known(executor)
+    terminator: Terminator | None = None
+    if known.terminator is not None:
+        terminator = partial(_terminate, known.terminator)
+    return Engine(executor, known.traits, terminator)
+
+
+def traits_of(executor: Executor) -> Traits:
+    """Tell what an executor can do.
+
+    Args:
+        executor: Any executor. One of your own says it by an attribute ``traits``.
+
+    Returns:
+        Its traits; of an executor that nobody knows, what is safe to assume.
+    """
+    return _known(executor).traits
+
+
+def portable(function: Callable[P, R]) -> PortableFunction[P, R]:
+    """Wrap a function so that it is pickled at most once, however often it is called."""
+    return PortableFunction(function)
+
+
+def _known(executor: Executor) -> _Known:
+    said = getattr(executor, "traits", None)
+    if isinstance(said, Traits):
+        return _Known(said)
+    for kind in type(executor).__mro__:
+        known = _KNOWN.get(f"{kind.__module__}.{kind.__qualname__}")
+        if known is not None:
+            return known
+    return _Known(Traits())
+
+
+def _terminate(where: str, executor: Executor, grace_s: float) -> None:
+    _load(where)(executor, grace_s)
+
+
+def _load(where: str) -> Callable[..., Any]:
+    module, _, name = where.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found

@@ -1,0 +1,35 @@
+"""The standard library's threads as an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from amltk.exceptions import InvalidOptionError
+
+
+def threads_factory(
+    max_workers: int | None = None,
+    *,
+    thread_name_prefix: str = "amltk",
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[object, ...] = (),
+) -> Callable[[], ThreadPoolExecutor]:
+    """Return what makes a pool of threads.
+
+    Args:
+        max_workers: How many threads at most; the standard pool's own choice by default.
+        thread_name_prefix: How the threads are named.
+        initializer: Called in each thread when it starts.
+        initargs: The initializer's arguments.
+
+    Raises:
+        InvalidOptionError: When ``max_workers`` is not a positive number.
+    """
+    if max_workers is not None and max_workers < 1:
+        message = f"a pool of threads needs at least one worker, not max_workers={max_workers!r}"
+        raise InvalidOptionError(message, option="max_workers", value=max_workers)
+    return partial(
+        ThreadPoolExecutor, max_workers, thread_name_prefix, initializer, tuple(initargs)
+    )

@@ -1,0 +1,73 @@
+"""Deciding what runs, following it to its end, telling listeners.
+
+Names are resolved on first use. Some of them live in rooms above this one, since that is where
+users look for them; this is the one place that looks upwards.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from amltk.events import Event as Event
+    from amltk.events import Subscriber as Subscriber
+    from amltk.executors.sequential import SequentialExecutor as SequentialExecutor
+    from amltk.plugins.limiter import CallLimiter as CallLimiter
+    from amltk.scheduling.batch import Batch as Batch
+    from amltk.scheduling.future import Future as Future
+    from amltk.scheduling.plugin import TaskPlugin as TaskPlugin
+    from amltk.scheduling.policy import ExitCode as ExitCode
+    from amltk.scheduling.scheduler import Scheduler as Scheduler
+    from amltk.scheduling.snapshot import SchedulerSnapshot as SchedulerSnapshot
+    from amltk.scheduling.snapshot import TaskSnapshot as TaskSnapshot
+    from amltk.scheduling.task import Task as Task
+
+_WHERE = {
+    "Batch": "amltk.scheduling.batch",
+    "CallLimiter": "amltk.plugins.limiter",
+    "Event": "amltk.events",
+    "ExitCode": "amltk.scheduling.policy",
+    "Future": "amltk.scheduling.future",
+    "Scheduler": "amltk.scheduling.scheduler",
+    "SchedulerSnapshot": "amltk.scheduling.snapshot",
+    "SequentialExecutor": "amltk.executors.sequential",
+    "Subscriber": "amltk.events",
+    "Task": "amltk.scheduling.task",
+    "TaskPlugin": "amltk.scheduling.plugin",
+    "TaskSnapshot": "amltk.scheduling.snapshot",
+}
+
+__all__ = [  # noqa: RUF022 - sorted as the table is
+    "Batch",
+    "CallLimiter",
+    "Event",
+    "ExitCode",
+    "Future",
+    "Scheduler",
+    "SchedulerSnapshot",
+    "SequentialExecutor",
+    "Subscriber",
+    "Task",
+    "TaskPlugin",
+    "TaskSnapshot",
+]
+
+
+def live_view() -> Any:
+    """Return the view that ``run(display=True)`` shows; it needs the extra ``display``."""
+    return importlib.import_module("amltk.display.live").LiveView
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        message = f"module {__name__!r} has no name {name!r}; it has: {', '.join(__all__)}"
+        raise AttributeError(message)
+    value = getattr(importlib.import_module(where), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,37 @@
+"""The one place that knows what time it is.
+
+All times of a run are the times of its event loop, so that a test can run it on a loop whose time
+it controls (``amltk.testing.VirtualClock``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Timer(Protocol):
+    """Something that will happen, unless it is called off."""
+
+    def cancel(self) -> object:
+        """Call it off."""
+
+
+class Clock:
+    """The clock of an event loop.
+
+    Args:
+        loop: The loop whose time it tells.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        #: The current time in seconds; only differences mean anything.
+        self.now: Callable[[], float] = loop.time
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
+        """Call something after a delay, in the loop's thread."""
+        return self._loop.call_later(delay_s, callback)

@@ -1,0 +1,135 @@
+"""The future of a call: it outlives the executor's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from amltk._future import LightFuture
+
+if TYPE_CHECKING:
+    from concurrent import futures
+
+R = TypeVar("R")
+
+
+class Audience(Protocol):
+    """Who is told about the life of a call, beside the scheduler's listeners: its task."""
+
+    def call_accepted(self, future: Future[Any]) -> None:
+        """A call is about to be handed to the executor; in the submitting thread."""
+
+    def call_retracted(self, future: Future[Any]) -> None:
+        """The executor did not take it; in the submitting thread."""
+
+    def call_submitted(
+        self, future: Future[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """The call was handed to the executor."""
+
+    def call_returned(self, future: Future[Any], result: Any) -> None:
+        """The call has a result."""
+
+    def call_raised(self, future: Future[Any], error: BaseException) -> None:
+        """The call raised."""
+
+    def call_cancelled(self, future: Future[Any]) -> None:
+        """The call was cancelled."""
+
+
+class Controller(Protocol):
+    """Who can cancel a call: the run that it belongs to."""
+
+    def cancel(self, future: Future[Any]) -> bool:
+        """Cancel a call."""
+
+    def refuse_to_wait(self, future: Future[Any]) -> None:
+        """Raise if waiting here would be waiting for oneself."""
+
+
+class Future(LightFuture[R]):
+    """What becomes of a call: a ``concurrent.futures.Future`` that can also be awaited.
+
+    It belongs to the call, not to the executor, and stays valid when the call is retried or
+    moved. ``future in some_dict`` works: each call has its own, compared by identity.
+
+    Attributes:
+        number: The call's number in order of submission, from 0 in each run.
+    """
+
+    number: int
+    _inner: futures.Future[Any] | None = None
+    _audience: Audience | None = None
+    _controller: Controller | None = None
+
+    def __init__(self, number: int, controller: Controller, audience: Audience | None) -> None:
+        self.number = number
+        self._controller = controller
+        if audience is not None:
+            self._audience = audience
+
+    def cancel(self) -> bool:
+        """Cancel the call, also while it runs where the engine can end it.
+
+        Returns:
+            ``True`` if the call is cancelled or will be as soon as its worker has ended:
+            ``cancelled()`` and the event follow then. ``False`` if it goes on or is done.
+        """
+        controller = self._controller
+        if controller is None or self.done():
+            return self.cancelled()
+        return controller.cancel(self)
+
+    def running(self) -> bool:
+        """Tell whether the call is running, as far as the executor tells."""
+        inner = self._inner
+        return super().running() or (inner is not None and not self.done() and inner.running())
+
+    def result(self, timeout: float | None = None) -> R:
+        """Return the call's result, waiting for it if need be.
+
+        Args:
+            timeout: How many seconds to wait at most; for ever by default.
+
+        Returns:
+            The result.
+
+        Raises:
+            TimeoutError: When it is not done in time.
+            CancelledError: When it was cancelled.
+            WouldDeadlockError: When a callback waits for what only its own thread can complete.
+            BaseException: What the call raised.
+        """
+        self._check_wait()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised, waiting for it if need be.
+
+        Args:
+            timeout: How many seconds to wait at most; for ever by default.
+
+        Returns:
+            The exception, or ``None`` if the call returned.
+
+        Raises:
+            TimeoutError: When it is not done in time.
+            CancelledError: When it was cancelled.
+            WouldDeadlockError: When a callback waits for what only its own thread can complete.
+        """
+        self._check_wait()
+        return super().exception(timeout)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the call in a coroutine; cancelling the coroutine cancels the call."""
+        return asyncio.wrap_future(self).__await__()
+
+    def _check_wait(self) -> None:
+        controller = self._controller
+        if controller is not None and not self.done():
+            controller.refuse_to_wait(self)
+
+    def _let_go(self) -> None:
+        """Forget run, task and executor, so that a kept future keeps nothing alive."""
+        self._controller = self._inner = self._audience = None

@@ -1,0 +1,493 @@
+"""The scheduler: who hands calls to an executor and turns what becomes of them into events."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+
+from amltk.events import Emitter, Event, Subscriber
+from amltk.exceptions import InvalidOptionError, SchedulerNotRunningError, SchedulerRunningError
+from amltk.executors.registry import factory_of, portable
+from amltk.scheduling import happenings
+from amltk.scheduling.future import Audience, Future
+from amltk.scheduling.interrupt import InterruptGuard, guard_interrupts
+from amltk.scheduling.policy import EndOnException, ExitCode, Reason, RunSettings
+from amltk.scheduling.run import Outcome, Run, Terminate
+from amltk.scheduling.snapshot import SchedulerSnapshot
+
+if TYPE_CHECKING:
+    from amltk.events import CallbackFailure
+    from amltk.scheduling.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SelfT = TypeVar("SelfT", bound="Scheduler")
+
+#: Something that shows a scheduler while the context lasts.
+View = Callable[["Scheduler"], AbstractContextManager[Any]]
+
+
+class Scheduler(Emitter):
+    """Hands functions to an executor and turns what becomes of them into events.
+
+    Args:
+        executor: An executor, which stays yours and is left open after a run; or a callable
+            that makes one, which is then the scheduler's own: made when a run starts, closed
+            when it ends.
+        terminate: How running calls are ended when a run ends without waiting for them:
+            ``True`` as the engine does it, ``False`` not at all, or a function of the executor.
+
+    Raises:
+        InvalidOptionError: When ``executor`` is neither.
+    """
+
+    ExitCode: ClassVar[type[ExitCode]] = ExitCode
+
+    #: The scheduler is up and takes calls.
+    STARTED: ClassVar[Event[[]]] = happenings.STARTED
+    #: A call was handed to the executor.
+    FUTURE_SUBMITTED: ClassVar[Event[Future[Any]]] = happenings.FUTURE_SUBMITTED
+    #: A call has a result or an exception.
+    FUTURE_DONE: ClassVar[Event[Future[Any]]] = happenings.FUTURE_DONE
+    #: A call was cancelled.
+    FUTURE_CANCELLED: ClassVar[Event[Future[Any]]] = happenings.FUTURE_CANCELLED
+    #: Nothing is running.
+    EMPTY: ClassVar[Event[[]]] = happenings.EMPTY
+    #: The time limit of the run was reached.
+    TIMEOUT: ClassVar[Event[[]]] = happenings.TIMEOUT
+    #: ``stop()`` was called, or an exception ends the run.
+    STOP: ClassVar[Event[[]]] = happenings.STOP
+    #: Running calls are waited for; nothing new is accepted.
+    FINISHING: ClassVar[Event[[]]] = happenings.FINISHING
+    #: The run is over; the last event of a run.
+    FINISHED: ClassVar[Event[[]]] = happenings.FINISHED
+
+    def __init__(
+        self, executor: Executor | Callable[[], Executor], *, terminate: Terminate = True
+    ) -> None:
+        if not isinstance(executor, Executor) and not callable(executor):
+            message = (
+                f"a scheduler needs an executor or a function that makes one, not {executor!r}; "
+                f"for example Scheduler.with_processes(2)"
+            )
+            raise InvalidOptionError(message, option="executor", value=executor)
+        if not isinstance(terminate, bool) and not callable(terminate):
+            message = f"terminate={terminate!r} is not possible; give True, False or a function"
+            raise InvalidOptionError(message, option="terminate", value=terminate)
+        super().__init__("scheduler")
+        self._executor = executor
+        self._terminate = terminate
+        self._gate = threading.RLock()
+        self._run: Run | None = None
+        self._tasks: weakref.WeakValueDictionary[int, Task[..., Any]] = (
+            weakref.WeakValueDictionary()
+        )
+        self.event_manager.on_failure = self.callback_failed
+        self.on_start: Subscriber[[]] = self.subscriber(self.STARTED)
+        self.on_future_submitted: Subscriber[Future[Any]] = self.subscriber(self.FUTURE_SUBMITTED)
+        self.on_future_done: Subscriber[Future[Any]] = self.subscriber(self.FUTURE_DONE)
+        self.on_future_cancelled: Subscriber[Future[Any]] = self.subscriber(self.FUTURE_CANCELLED)
+        self.on_empty: Subscriber[[]] = self.subscriber(self.EMPTY)
+        self.on_timeout: Subscriber[[]] = self.subscriber(self.TIMEOUT)
+        self.on_stop: Subscriber[[]] = self.subscriber(self.STOP)
+        self.on_finishing: Subscriber[[]] = self.subscriber(self.FINISHING)
+        self.on_finished: Subscriber[[]] = self.subscriber(self.FINISHED)
+
+    # ------------------------------------------------------------------------ constructors
+
+    @classmethod
+    def with_processes(
+        cls: type[SelfT],
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        terminate: Terminate = True,
+    ) -> SelfT:
+        """Run calls in worker processes of this machine.
+
+        Args:
+            max_workers: How many workers at most; as many as there are processors by default.
+            mp_context: A context of ``multiprocessing`` to start workers with. By default they
+                are started without importing the main module again, so that a script needs no
+                ``if __name__ == "__main__":``.
+            initializer: Called in each worker when it starts.
+            initargs: The initializer's arguments.
+            max_tasks_per_child: After how many calls a worker is replaced; never by default.
+            terminate: See the class.
+        """
+        factory = factory_of(
+            "processes",
+            max_workers=max_workers,
+            mp_context=mp_context,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_child=max_tasks_per_child,
+        )
+        return cls(factory, terminate=terminate)
+
+    @classmethod
+    def with_threads(
+        cls: type[SelfT],
+        max_workers: int | None = None,
+        *,
+        thread_name_prefix: str = "amltk",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        terminate: Terminate = True,
+    ) -> SelfT:
+        """Run calls in threads of this process, which cannot be ended while they run.
+
+        Args:
+            max_workers: How many threads at most.
+            thread_name_prefix: How the threads are named.
+            initializer: Called in each thread when it starts.
+            initargs: The initializer's arguments.
+            terminate: See the class.
+        """
+        factory = factory_of(
+            "threads",
+            max_workers=max_workers,
+            thread_name_prefix=thread_name_prefix,
+            initializer=initializer,
+            initargs=initargs,
+        )
+        return cls(factory, terminate=terminate)
+
+    @classmethod
+    def with_sequential(cls: type[SelfT]) -> SelfT:
+        """Run one call after the other in the thread of the scheduler: for debugging."""
+        return cls(factory_of("sequential"))
+
+    @classmethod
+    def with_loky(
+        cls: type[SelfT],
+        max_workers: int | None = None,
+        *,
+        terminate: Terminate = True,
+        **options: Any,
+    ) -> SelfT:
+        """Run calls in the worker processes of loky; needs the extra ``loky``.
+
+        Args:
+            max_workers: How many workers at most.
+            terminate: See the class.
+            **options: Passed on to ``loky.ProcessPoolExecutor``.
+
+        Raises:
+            MissingExtraError: When loky is not installed.
+        """
+        return cls(factory_of("loky", max_workers=max_workers, **options), terminate=terminate)
+
+    # ----------------------------------------------------------------------------- running
+
+    def run(
+        self,
+        *,
+        timeout: float | None = None,
+        end_on_empty: bool = True,
+        wait: bool = True,
+        end_on_exception: EndOnException = True,
+        raises: bool = True,
+        display: bool | View = False,
+    ) -> ExitCode | BaseException:
+        """Run until there is a reason to end.
+
+        Where a loop is already running in this thread, such as in a notebook, the run gets a
+        loop of its own in another thread, and is waited for.
+
+        Args:
+            timeout: After how many seconds the run ends.
+            end_on_empty: Whether the run ends when nothing is running any more.
+            wait: Whether running calls are waited for when the run ends, or are ended.
+            end_on_exception: Which exceptions of calls end the run: all, none, or those of a
+                type or a tuple of types.
+            raises: Whether the exception that ended the run is raised or returned. Ctrl-C is
+                always raised.
+            display: Whether a live view is shown in the terminal; or a view of your own.
+
+        Returns:
+            Why the run ended.
+
+        Raises:
+            SchedulerRunningError: When this scheduler is running already.
+            InvalidOptionError: When an option makes no sense.
+            KeyboardInterrupt: When the run was ended by Ctrl-C.
+            BaseException: What ended the run, the original exception of a call or of a callback.
+        """
+        run = self._prepare(
+            RunSettings(
+                timeout=timeout,
+                end_on_empty=end_on_empty,
+                wait=wait,
+                end_on_exception=end_on_exception,
+            )
+        )
+        with self._occupied(run), guard_interrupts(run.interrupt), self._shown(display):
+            outcome = _execute(run)
+        if outcome.interrupted:
+            raise KeyboardInterrupt from outcome.error
+        return _conclude(outcome, raises=raises)
+
+    async def async_run(
+        self,
+        *,
+        timeout: float | None = None,
+        end_on_empty: bool = True,
+        wait: bool = True,
+        end_on_exception: EndOnException = True,
+        raises: bool = True,
+        display: bool | View = False,
+    ) -> ExitCode | BaseException:
+        """Run in the loop that is running, beside whatever else it does.
+
+        When the coroutine is cancelled the run ends, and returns ``ExitCode.CANCELLED``. All
+        arguments are those of ``run``.
+
+        Args:
+            timeout: After how many seconds the run ends.
+            end_on_empty: Whether the run ends when nothing is running any more.
+            wait: Whether running calls are waited for when the run ends, or are ended.
+            end_on_exception: Which exceptions of calls end the run.
+            raises: Whether the exception that ended the run is raised or returned.
+            display: Whether a live view is shown in the terminal; or a view of your own.
+
+        Returns:
+            Why the run ended.
+
+        Raises:
+            SchedulerRunningError: When this scheduler is running already.
+            InvalidOptionError: When an option makes no sense.
+            KeyboardInterrupt: When the run was ended by Ctrl-C.
+            BaseException: What ended the run, the original exception of a call or of a callback.
+        """
+        run = self._prepare(
+            RunSettings(
+                timeout=timeout,
+                end_on_empty=end_on_empty,
+                wait=wait,
+                end_on_exception=end_on_exception,
+            )
+        )
+        with self._occupied(run), guard_interrupts(run.interrupt) as guard, self._shown(display):
+            outcome = await run.execute()
+        if outcome.interrupted:
+            raise _interruption(guard) from outcome.error
+        return _conclude(outcome, raises=raises)
+
+    def stop(self, *_args: object, **_kwargs: object) -> None:
+        """End the run; from any thread, and from any callback whatever it receives.
+
+        Running calls are waited for or ended as ``wait`` says. Does nothing when no run is on.
+        """
+        run = self._run
+        if run is not None:
+            run.ask(Reason.STOPPED)
+
+    def submit(
+        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[R] | None:
+        """Hand one call to the executor; from any thread.
+
+        A ``Task`` does the same and has events for the call.
+
+        Args:
+            fn: What to call.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            The future of this call, or ``None`` if the run is finishing.
+
+        Raises:
+            SchedulerNotRunningError: When no run is on; submit from ``on_start``.
+        """
+        return self.dispatch(portable(fn), args, kwargs)
+
+    def running(self) -> bool:
+        """Tell whether a run is on."""
+        return self._run is not None
+
+    def snapshot(self) -> SchedulerSnapshot:
+        """Return what the scheduler looks like now, from any thread."""
+        run = self._run
+        tasks = tuple(task.snapshot() for task in list(self._tasks.values()))
+        if run is None:
+            return SchedulerSnapshot(
+                phase="idle", elapsed_s=0.0, remaining_s=None, n_running=0, tasks=tasks
+            )
+        return run.snapshot(tasks)
+
+    # ---------------------------------------------------------- what tasks and batches need
+
+    @property
+    def gate(self) -> threading.RLock:  # type: ignore[valid-type]
+        """Held while a call is being submitted, so that plugins decide one call at a time."""
+        return self._gate
+
+    def accepts_calls(self) -> bool:
+        """Tell whether calls are taken now.
+
+        Raises:
+            SchedulerNotRunningError: When no run is on.
+        """
+        return self._running_run().accepts_calls
+
+    def dispatch(
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        audience: Audience | None = None,
+        told: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
+    ) -> Future[Any] | None:
+        """Hand a call to the executor, with somebody who is told about its life.
+
+        Args:
+            function: A portable function.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            audience: Who is told, such as a task.
+            told: The arguments that the audience is told, where plugins changed them.
+
+        Returns:
+            The future of this call, or ``None`` if the run is finishing.
+
+        Raises:
+            SchedulerNotRunningError: When no run is on; submit from ``on_start``.
+        """
+        return self._running_run().dispatch(function, args, kwargs, audience=audience, told=told)
+
+    def post(self, emit: Callable[..., object], *arguments: Any) -> None:
+        """Have something emitted in the loop's thread, after what is waiting there.
+
+        Args:
+            emit: Called with the arguments.
+            *arguments: Its arguments.
+
+        Raises:
+            SchedulerNotRunningError: When no run is on.
+        """
+        self._running_run().post(emit, arguments)
+
+    def callback_failed(self, failure: CallbackFailure) -> bool:
+        """Hear of a callback that raised, and end the run because of it.
+
+        Returns:
+            Whether a run has taken the error; if not, it is raised where the event was emitted.
+        """
+        run = self._run
+        return run is not None and run.callback_failed(failure.error)
+
+    def enroll(self, task: Task[..., Any]) -> None:
+        """Get to know a task, for ``snapshot``; it is not kept alive."""
+        self._tasks[id(task)] = task
+
+    def _running_run(self) -> Run:
+        run = self._run
+        if run is None:
+            message = (
+                "nothing can be submitted, since the scheduler is not running; submit from a "
+                "callback of on_start, and start it with run()"
+            )
+            raise SchedulerNotRunningError(message)
+        return run
+
+    def _prepare(self, settings: RunSettings) -> Run:
+        return Run(
+            manager=self.event_manager,
+            executor=self._executor,
+            terminate=self._terminate,
+            settings=settings,
+            gate=self._gate,
+        )
+
+    def _occupied(self, run: Run) -> AbstractContextManager[None]:
+        return _Occupied(self, run)
+
+    def _shown(self, display: bool | View) -> AbstractContextManager[Any]:
+        if display is False:
+            return nullcontext()
+        if display is True:
+            from amltk.scheduling import live_view  # noqa: PLC0415 - looked up above, on use
+
+            display = live_view()
+        return display(self)
+
+    def _set_run(self, run: Run | None) -> None:
+        if run is not None and self._run is not None:
+            message = "the scheduler is running already; wait for the run's end, or stop() it"
+            raise SchedulerRunningError(message)
+        self._run = run
+
+
+class _Occupied:
+    """A scheduler is busy with one run while this context lasts."""
+
+    def __init__(self, scheduler: Scheduler, run: Run) -> None:
+        self._scheduler = scheduler
+        self._run = run
+
+    def __enter__(self) -> None:
+        self._scheduler._set_run(self._run)  # noqa: SLF001 - a part of the scheduler
+
+    def __exit__(self, *_exception: object) -> None:
+        self._scheduler._set_run(None)  # noqa: SLF001 - a part of the scheduler
+
+
+def _execute(run: Run) -> Outcome:
+    """Execute a run in a new loop, in a thread of its own if this one has a loop running."""
+    if not _loop_is_running():
+        return _execute_here(run)
+    outcomes: list[Outcome] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            outcomes.append(_execute_here(run))
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=body, name="amltk-run")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return outcomes[0]
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _execute_here(run: Run) -> Outcome:
+    # With a factory given, the runner leaves the thread's current loop alone.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(run.execute())
+
+
+def _interruption(guard: InterruptGuard | None) -> BaseException:
+    if guard is not None and guard.runner_raises:
+        return asyncio.CancelledError()
+    return KeyboardInterrupt()
+
+
+def _conclude(outcome: Outcome, *, raises: bool) -> ExitCode | BaseException:
+    if outcome.error is None:
+        assert outcome.code is not None  # noqa: S101 - a run without an error has a code
+        return outcome.code
+    if raises:
+        raise outcome.error
+    return outcome.error

@@ -1,0 +1,294 @@
+"""A function that is sent off when it is called, with events for what becomes of each call.
+
+::
+
+    task(x) ── plugins ──▶ dispatcher ──▶ worker
+                                │
+    call_submitted, call_returned, …  (told by the run, in the loop's thread)
+                                ▼
+                      the task's events ──▶ your callbacks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+from amltk.events import Emitter, Event, Subscriber
+from amltk.exceptions import InvalidCallbackError
+from amltk.executors.registry import portable
+from amltk.scheduling.future import Audience, Future
+from amltk.scheduling.snapshot import TaskSnapshot
+
+if TYPE_CHECKING:
+    from amltk.events import CallbackFailure
+    from amltk.scheduling.batch import Batch
+    from amltk.scheduling.plugin import TaskPlugin
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Q = ParamSpec("Q")
+SelfT = TypeVar("SelfT", bound="Task[..., Any]")
+
+
+class Dispatcher(Protocol):
+    """What a task needs of a scheduler."""
+
+    @property
+    def gate(self) -> AbstractContextManager[Any]:
+        """Held while a call is being submitted, so that plugins decide one call at a time."""
+
+    def accepts_calls(self) -> bool:
+        """Tell whether calls are taken now; an error says that no run is on."""
+
+    def dispatch(
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        audience: Audience | None = None,
+        told: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
+    ) -> Future[Any] | None:
+        """Hand a call to the executor."""
+
+    def post(self, emit: Callable[..., object], *arguments: Any) -> None:
+        """Have something emitted in the loop's thread."""
+
+    def callback_failed(self, failure: CallbackFailure) -> bool:
+        """Hear of a callback that raised, and tell whether it has been taken care of."""
+
+    def enroll(self, task: Task[..., Any]) -> None:
+        """Get to know a task."""
+
+
+class Task(Emitter, Generic[P, R]):
+    """A function with events, run by a scheduler.
+
+    Args:
+        function: What to run, anywhere the scheduler's executor runs things.
+        scheduler: Who runs it.
+        name: How the task is called in messages and views; the function's name by default.
+        plugins: What changes how it runs, in this order.
+
+    Raises:
+        InvalidCallbackError: When ``function`` cannot be called.
+    """
+
+    #: A call was handed to the executor.
+    SUBMITTED: ClassVar[Event[Future[Any]]] = Event("task-submitted")
+    #: A call has a result or an exception.
+    DONE: ClassVar[Event[Future[Any]]] = Event("task-done")
+    #: A call returned.
+    RETURNED: ClassVar[Event[Any]] = Event("task-returned")
+    #: A call raised.
+    EXCEPTION: ClassVar[Event[BaseException]] = Event("task-exception")
+    #: A call was handed to the executor; passes its arguments too.
+    F_SUBMITTED: ClassVar[Event[...]] = Event("task-future-submitted")
+    #: A call returned; passes its future too.
+    F_RETURNED: ClassVar[Event[Future[Any], Any]] = Event("task-future-returned")
+    #: A call raised; passes its future too.
+    F_EXCEPTION: ClassVar[Event[Future[Any], BaseException]] = Event("task-future-exception")
+    #: A call was cancelled.
+    F_CANCELLED: ClassVar[Event[Future[Any]]] = Event("task-future-cancelled")
+
+    Batch: ClassVar[type[Batch[Any, Any]]]
+
+    on_submitted: Subscriber[Future[R]]
+    on_done: Subscriber[Future[R]]
+    on_returned: Subscriber[R]
+    on_exception: Subscriber[BaseException]
+    on_f_submitted: Subscriber[Concatenate[Future[R], P]]
+    on_f_returned: Subscriber[Future[R], R]
+    on_f_exception: Subscriber[Future[R], BaseException]
+    on_f_cancelled: Subscriber[Future[R]]
+    on_cancelled: Subscriber[Future[R]]
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        scheduler: Dispatcher,
+        *,
+        name: str | None = None,
+        plugins: TaskPlugin | Iterable[TaskPlugin] = (),
+    ) -> None:
+        if not callable(function):
+            message = f"a task needs a function to run, not {function!r}"
+            raise InvalidCallbackError(message)
+        super().__init__(name or _name_of(function))
+        self.function = function
+        self.scheduler = scheduler
+        self.plugins: tuple[TaskPlugin, ...] = (
+            tuple(plugins) if isinstance(plugins, Iterable) else (plugins,)
+        )
+        self.n_called = 0
+        self._live: dict[int, Future[R]] = {}
+        self._portable = portable(function)
+        self.event_manager.on_failure = scheduler.callback_failed
+        self.on_submitted = self.subscriber(self.SUBMITTED)
+        self.on_done = self.subscriber(self.DONE)
+        self.on_returned = self.subscriber(self.RETURNED)
+        self.on_exception = self.subscriber(self.EXCEPTION)
+        self.on_f_submitted = self.subscriber(self.F_SUBMITTED)
+        self.on_f_returned = self.subscriber(self.F_RETURNED)
+        self.on_f_exception = self.subscriber(self.F_EXCEPTION)
+        self.on_f_cancelled = self.on_cancelled = self.subscriber(self.F_CANCELLED)
+        for plugin in self.plugins:
+            plugin.attach_task(self)
+        scheduler.enroll(self)
+
+    @property
+    def n_running(self) -> int:
+        """How many calls are submitted and have not ended."""
+        return len(self._live)
+
+    def futures(self) -> list[Future[R]]:
+        """Return the futures of the calls that have not ended, in order of submission."""
+        return list(self._live.values())
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
+        """Hand one call to the executor; the same as ``submit``."""
+        return self.submit(*args, **kwargs)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
+        """Hand one call to the executor.
+
+        Plugins see the call first, in the order they were attached, and may change or refuse it.
+
+        Args:
+            *args: Passed on to the task's function.
+            **kwargs: Passed on to the task's function.
+
+        Returns:
+            The future of this call, or ``None`` if a plugin refused it or the run is finishing.
+
+        Raises:
+            SchedulerNotRunningError: When no run is on; submit from ``on_start``.
+        """
+        scheduler = self.scheduler
+        with scheduler.gate:
+            if not scheduler.accepts_calls():
+                return None
+            if not self.plugins:
+                return scheduler.dispatch(self._portable, args, kwargs, audience=self)
+            planned = self._plan(args, kwargs)
+            if planned is None:
+                return None
+            function, planned_args, planned_kwargs = planned
+            if function is not self._portable.function:
+                self._portable = portable(function)
+            return scheduler.dispatch(
+                self._portable, planned_args, planned_kwargs, audience=self, told=(args, kwargs)
+            )
+
+    def emit_soon(self, event: Event[Q], /, *args: Q.args, **kwargs: Q.kwargs) -> None:
+        """Emit an event as soon as the loop comes to it: for plugins, and from any thread.
+
+        Args:
+            event: The event.
+            *args: Passed on to its callbacks.
+            **kwargs: Passed on to its callbacks.
+        """
+        self.scheduler.post(self.event_manager.emit_many, {event: (args, kwargs)})
+
+    def batch(
+        self, args: Iterable[tuple[Any, ...]], *, cancel_on_failed_submission: bool = True
+    ) -> Batch[P, R]:
+        """Plan several calls of which one wants to hear as of one.
+
+        Args:
+            args: The positional arguments of each call.
+            cancel_on_failed_submission: Whether the other calls are cancelled when one of them
+                is refused.
+
+        Returns:
+            A batch, to be submitted once.
+        """
+        return self.Batch(self, args, cancel_on_failed_submission=cancel_on_failed_submission)
+
+    def copy(self: SelfT) -> SelfT:
+        """Return a task with the same function and scheduler, copied plugins and no listeners."""
+        return type(self)(
+            self.function,
+            self.scheduler,
+            name=self.name,
+            plugins=[plugin.copy() for plugin in self.plugins],
+        )
+
+    def snapshot(self) -> TaskSnapshot:
+        """Return the task's counts, from any thread."""
+        counts = self.event_counts
+        return TaskSnapshot(
+            name=self.name,
+            submitted=self.n_called,
+            running=self.n_running,
+            returned=counts[self.RETURNED],
+            failed=counts[self.EXCEPTION],
+            cancelled=counts[self.F_CANCELLED],
+        )
+
+    def _plan(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None:
+        function: Callable[..., Any] = self.function
+        for plugin in self.plugins:
+            try:
+                planned = plugin.pre_submit(function, *args, **kwargs)
+            except BaseException as error:
+                error.add_note(f'raised by pre_submit of plugin "{plugin.name}" of {self.name!r}')
+                raise
+            if planned is None:
+                return None
+            function, args, kwargs = planned
+        return function, args, kwargs
+
+    # ------------------------------------------------------------------- told by the run
+
+    def call_accepted(self, future: Future[R]) -> None:
+        """Count a call; told by the run."""
+        self.n_called += 1
+        self._live[future.number] = future
+
+    def call_retracted(self, future: Future[R]) -> None:
+        """Forget a call that the executor did not take; told by the run."""
+        self.n_called -= 1
+        del self._live[future.number]
+
+    def call_ended(self, future: Future[R]) -> None:
+        """Count a call as not running any more; told by the run."""
+        del self._live[future.number]
+
+    def call_submitted(
+        self, future: Future[R], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Tell the listeners; told by the run."""
+        self.event_manager.emit(self.F_SUBMITTED, future, *args, **kwargs)
+        self.event_manager.emit(self.SUBMITTED, future)
+
+    def call_returned(self, future: Future[R], result: R) -> None:
+        """Tell the listeners; told by the run."""
+        emit = self.event_manager
+        emit.emit(self.DONE, future)
+        emit.emit_many({self.F_RETURNED: ((future, result), {}), self.RETURNED: ((result,), {})})
+
+    def call_raised(self, future: Future[R], error: BaseException) -> None:
+        """Tell the listeners; told by the run."""
+        emit = self.event_manager
+        emit.emit(self.DONE, future)
+        emit.emit_many({self.F_EXCEPTION: ((future, error), {}), self.EXCEPTION: ((error,), {})})
+
+    def call_cancelled(self, future: Future[R]) -> None:
+        """Tell the listeners; told by the run."""
+        self.event_manager.emit(self.F_CANCELLED, future)
+
+
+def _name_of(function: object) -> str:
+    named = getattr(function, "func", function)  # a partial has no name of its own
+    return getattr(named, "__qualname__", None) or type(function).__qualname__
+
+
+# A batch is a task's, and is made of a task: the class is put in its place once both exist.
+from amltk.scheduling.batch import Batch as _Batch  # noqa: E402 - see above
+
+Task.Batch = _Batch

@@ -215,7 +215,8 @@ class LightFuture(Future[R]):
             if tell is not None:
                 for waiter in self._own_waiters or ():
                     getattr(waiter, tell)(self)
-            condition.notify_all()
+            if state != RUNNING:  # who is woken for less takes it for the end of the timeout
+                condition.notify_all()
         return True
 
     def _invoke_callbacks(self) -> None:

@@ -1,0 +1,62 @@
+"""Event-driven compute scheduling for AutoML and machine learning experiments.
+
+The names that people import, each resolved on first use: ``import amltk`` loads nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from amltk.events import Emitter as Emitter
+    from amltk.events import Event as Event
+    from amltk.events import EventManager as EventManager
+    from amltk.events import Subscriber as Subscriber
+    from amltk.executors.sequential import SequentialExecutor as SequentialExecutor
+    from amltk.plugins.limiter import CallLimiter as CallLimiter
+    from amltk.scheduling.plugin import TaskPlugin as TaskPlugin
+    from amltk.scheduling.scheduler import Scheduler as Scheduler
+    from amltk.scheduling.task import Task as Task
+
+    __version__: str
+
+_WHERE = {
+    "CallLimiter": "amltk.plugins.limiter",
+    "Emitter": "amltk.events",
+    "Event": "amltk.events",
+    "EventManager": "amltk.events",
+    "Scheduler": "amltk.scheduling.scheduler",
+    "SequentialExecutor": "amltk.executors.sequential",
+    "Subscriber": "amltk.events",
+    "Task": "amltk.scheduling.task",
+    "TaskPlugin": "amltk.scheduling.plugin",
+}
+
+__all__ = [
+    "CallLimiter",
+    "Emitter",
+    "Event",
+    "EventManager",
+    "Scheduler",
+    "SequentialExecutor",
+    "Subscriber",
+    "Task",
+    "TaskPlugin",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("amltk")
+    where = _WHERE.get(name)
+    if where is None:
+        message = f"module {__name__!r} has no name {name!r}; it has: {', '.join(__all__)}"
+        raise AttributeError(message)
+    value = getattr(importlib.import_module(where), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

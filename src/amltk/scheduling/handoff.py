@@ -35,7 +35,8 @@ class Handoff:
         self._wake = wake
         self._late = late
         self._sleeping = False
-        self._closed = False
+        #: Whether the run is over.
+        self.is_closed = False
 
     def put(self, entry: Entry) -> None:
         """Leave something for the loop to do; from any thread."""
@@ -43,7 +44,7 @@ class Handoff:
         if self._sleeping:
             self._sleeping = False
             self._wake()
-        elif self._closed:
+        elif self.is_closed:
             self._flush()
 
     def nudge(self) -> None:
@@ -56,7 +57,7 @@ class Handoff:
         Returns:
             ``False`` if something came in meanwhile, and has to be taken first.
         """
-        self._sleeping = not self._closed
+        self._sleeping = not self.is_closed
         if self.entries:
             self._sleeping = False
             return False
@@ -69,7 +70,7 @@ class Handoff:
     def close(self) -> None:
         """Take nothing any more: what comes from now on is late."""
         self._sleeping = False
-        self._closed = True
+        self.is_closed = True
         self._flush()
 
     def _flush(self) -> None:

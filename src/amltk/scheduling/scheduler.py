@@ -82,7 +82,7 @@ class Scheduler(Emitter):
         super().__init__("scheduler")
         self._executor = executor
         self._terminate = terminate
-        self._gate = threading.RLock()
+        self._gate: AbstractContextManager[Any] = threading.RLock()
         self._run: Run | None = None
         self._tasks: weakref.WeakValueDictionary[int, Task[..., Any]] = (
             weakref.WeakValueDictionary()
@@ -328,7 +328,7 @@ class Scheduler(Emitter):
     # ---------------------------------------------------------- what tasks and batches need
 
     @property
-    def gate(self) -> threading.RLock:  # type: ignore[valid-type]
+    def gate(self) -> AbstractContextManager[Any]:
         """Held while a call is being submitted, so that plugins decide one call at a time."""
         return self._gate
 

@@ -159,6 +159,16 @@ class LightFuture(Future[R]):
 
     def set_result(self, result: R) -> None:
         """Complete the call with its result; for executors only."""
+        # The usual way, without a waiter, is written out: it is taken once or twice for each call.
+        with _lock:
+            usual = self._own_condition is None and self._state in (PENDING, RUNNING)
+            if usual:
+                self._result = result
+                self._state = FINISHED
+        if usual:
+            if self._done_callbacks is not None:
+                self._invoke_callbacks()
+            return
         self._complete((PENDING, RUNNING), FINISHED, "add_result", result, None)
 
     def set_exception(self, exception: BaseException | None) -> None:

@@ -210,14 +210,18 @@ class EventManager:
             CallbackArgumentsError: When the arguments do not fit a callback.
             BaseException: What a callback raised, with a note that names event and callback.
         """
-        planned: list[tuple[int, Handler, Hashable, Arguments]] = []
+        planned: list[tuple[Handler, Hashable, Arguments]] = []
+        n_listening = 0
         for event, arguments in events.items():
             channel = self._channels.get(event) or self._channel(event)
             channel.count += 1
-            for handler in channel.handlers:
-                planned.append((handler.order, handler, event, arguments))
-        planned.sort(key=_by_order)
-        for _, handler, event, (args, kwargs) in planned:
+            handlers = channel.listeners[0]
+            if handlers:
+                n_listening += 1
+                planned.extend([(handler, event, arguments) for handler in handlers])
+        if n_listening > 1:
+            planned.sort(key=_by_order)
+        for handler, event, (args, kwargs) in planned:
             try:
                 handler.call(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - raised again, or given to `on_failure`
@@ -313,8 +317,8 @@ class EventManager:
             raise error
 
 
-def _by_order(planned: tuple[int, Handler, Hashable, Arguments]) -> int:
-    return planned[0]
+def _by_order(planned: tuple[Handler, Hashable, Arguments]) -> int:
+    return planned[0].order
 
 
 def _is(handler: Handler, name_or_callback: object) -> bool:

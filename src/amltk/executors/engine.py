@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import wait as wait_for
 from typing import Any
 
@@ -90,9 +90,10 @@ class Engine:
         Returns:
             How the call ended, with its result, its exception or ``None``.
         """
-        if inner.cancelled():
+        try:
+            error = inner.exception()
+        except CancelledError:
             return Ending.CANCELLED, None
-        error = inner.exception()
         if error is not None:
             return Ending.RAISED, error
         result = inner.result()

@@ -43,7 +43,7 @@ class LightFuture(Future[R]):
     _state: str = PENDING
     _result: R | None = None
     _exception: BaseException | None = None
-    _done_callbacks: list[Callable[[Any], object]] | None = None  # type: ignore[assignment]
+    _done_callbacks: list[Callable[[Any], object]] | None = None
     _own_condition: threading.Condition | None = None
     _own_waiters: list[Any] | None = None
 
@@ -51,7 +51,7 @@ class LightFuture(Future[R]):
         """Make a pending future; unlike the standard one it owns no lock yet."""
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override] # made on first use
         condition = self._own_condition
         if condition is None:
             with _lock:
@@ -61,7 +61,7 @@ class LightFuture(Future[R]):
         return condition
 
     @property
-    def _waiters(self) -> list[Any]:
+    def _waiters(self) -> list[Any]:  # type: ignore[override] # made on first use
         if self._own_waiters is None:
             self._own_waiters = []  # only ever asked for with the condition held
         return self._own_waiters
@@ -179,9 +179,7 @@ class LightFuture(Future[R]):
         """Complete a call, running or not, as cancelled."""
         if self._change((CANCELLED,), CANCELLED_AND_NOTIFIED, tell="add_cancelled"):
             return  # cancelled before it started: its callbacks have been called
-        self._complete(
-            (PENDING, RUNNING), CANCELLED_AND_NOTIFIED, "add_cancelled", None, None
-        )
+        self._complete((PENDING, RUNNING), CANCELLED_AND_NOTIFIED, "add_cancelled", None, None)
 
     def _complete(
         self,

@@ -27,7 +27,7 @@ def require(package: str, *, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         # A package that is there but misses one of its own dependencies is another fault,
         # and its own message is the better one.
-        if error.name is None or error.name.split(".")[0] != package.split(".")[0]:
+        if error.name is None or error.name.split(".")[0] != package.split(".", maxsplit=1)[0]:
             raise
         message = (
             f'{purpose} needs "{package}", which is not installed; '

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from amltk._optional import require
 
@@ -48,7 +48,7 @@ class LiveView:
         self._live: Live | None = None
         self._listener = f"live-view-{id(self)}"
 
-    def __enter__(self) -> LiveView:
+    def __enter__(self) -> Self:
         """Start to draw."""
         if not self._console.is_terminal:
             return self

@@ -48,20 +48,8 @@ class Emitter:
         Returns:
             A subscriber, to be kept as ``self.on_...``.
         """
-        return self.event_manager.subscriber(event)  # type: ignore[no-any-return]
+        return self.event_manager.subscriber(event)
 
-    @overload
-    def on(
-        self,
-        event: Event[P],
-        callback: Callable[[], R],
-        *,
-        name: str | None = None,
-        when: Callable[[], object] | None = None,
-        limit: int | None = None,
-        repeat: int = 1,
-        every: int = 1,
-    ) -> Callable[[], R]: ...
     @overload
     def on(
         self,
@@ -74,6 +62,18 @@ class Emitter:
         repeat: int = 1,
         every: int = 1,
     ) -> Callable[P, R]: ...
+    @overload
+    def on(
+        self,
+        event: Event[P],
+        callback: Callable[[], R],
+        *,
+        name: str | None = None,
+        when: Callable[[], object] | None = None,
+        limit: int | None = None,
+        repeat: int = 1,
+        every: int = 1,
+    ) -> Callable[[], R]: ...
     @overload
     def on(
         self,
@@ -129,7 +129,11 @@ class Emitter:
         """
         subscriber: Subscriber[...] = self.subscriber(event)
         options: dict[str, Any] = {
-            "name": name, "when": when, "limit": limit, "repeat": repeat, "every": every
+            "name": name,
+            "when": when,
+            "limit": limit,
+            "repeat": repeat,
+            "every": every,
         }
         if callback is None:
             return subscriber(**options)

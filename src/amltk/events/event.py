@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 P = ParamSpec("P")
 SelfT = TypeVar("SelfT", bound="Event[...]")
@@ -32,11 +32,11 @@ class Event(Generic[P]):
         """Show the name."""
         return f"Event({self.name!r})"
 
-    def __copy__(self: SelfT) -> SelfT:
+    def __copy__(self) -> Self:
         """Return the event itself: a copy would be another event."""
         return self
 
-    def __deepcopy__(self: SelfT, _memo: object) -> SelfT:
+    def __deepcopy__(self, _memo: object) -> Self:
         """Return the event itself: a copy would be another event."""
         return self
 

@@ -48,7 +48,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense at registration, not at the first emission."""
-        if self.when is not None and not callable(self.when):
+        when: object = self.when
+        if when is not None and not callable(when):
             message = f"when={self.when!r} cannot be called; give a function without arguments"
             raise InvalidCallbackError(message)
         if self.limit is not None:
@@ -63,12 +64,7 @@ class Options:
 
 
 def _check_number(option: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        message = f"{option}={value!r} is not possible; give a whole number from {least}"
-        raise InvalidCallbackError(message) if callable(value) else InvalidOptionError(
-            message, option=option, value=value
-        )
-    if value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         message = f"{option}={value!r} is not possible; give a whole number from {least}"
         raise InvalidOptionError(message, option=option, value=value)
 
@@ -85,7 +81,16 @@ class Handler:
         InvalidCallbackError: When ``callback`` cannot be a callback.
     """
 
-    __slots__ = ("_n_agreed", "_n_calls", "_user_call", "call", "callback", "name", "options", "order")
+    __slots__ = (
+        "_n_agreed",
+        "_n_calls",
+        "_user_call",
+        "call",
+        "callback",
+        "name",
+        "options",
+        "order",
+    )
 
     def __init__(self, callback: Callable[..., object], options: Options, order: int) -> None:
         _check_callback(callback)

@@ -78,7 +78,7 @@ class EventManager:
     def on(
         self,
         event: Event[P],
-        callback: Callable[[], object],
+        callback: Callable[P, object],
         *,
         name: str | None = None,
         when: Callable[[], object] | None = None,
@@ -90,7 +90,7 @@ class EventManager:
     def on(
         self,
         event: Event[P],
-        callback: Callable[P, object],
+        callback: Callable[[], object],
         *,
         name: str | None = None,
         when: Callable[[], object] | None = None,
@@ -142,9 +142,7 @@ class EventManager:
         options = Options(name=name, when=when, limit=limit, repeat=repeat, every=every)
         return self.register(event, callback, options)
 
-    def register(
-        self, event: Hashable, callback: Callable[..., object], options: Options
-    ) -> str:
+    def register(self, event: Hashable, callback: Callable[..., object], options: Options) -> str:
         """Register a callback with options that were checked before; see ``on``."""
         channel = self._channel(event)
         if options.name is not None and any(h.name == options.name for h in channel.handlers):
@@ -197,7 +195,7 @@ class EventManager:
                 first, second = args
                 for call in remaining:
                     call(first, second)
-        except BaseException as error:  # noqa: BLE001 - raised again, or given to `on_failure`
+        except BaseException as error:
             self._go_on_after(error, event, handlers, remaining, (args, kwargs))
 
     def emit_many(self, events: Mapping[Any, Arguments]) -> None:
@@ -224,7 +222,7 @@ class EventManager:
         for handler, event, (args, kwargs) in planned:
             try:
                 handler.call(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - raised again, or given to `on_failure`
+            except BaseException as error:
                 self._failed(error, event, handler, (args, kwargs))
 
     @overload
@@ -295,7 +293,7 @@ class EventManager:
         for handler in handlers[place:]:
             try:
                 handler.call(*args, **kwargs)
-            except BaseException as another:  # noqa: BLE001 - raised, or given to `on_failure`
+            except BaseException as another:
                 self._failed(another, event, handler, arguments)
 
     def _failed(
@@ -310,7 +308,9 @@ class EventManager:
         if mismatch is not None:
             mismatch.__cause__ = error
             error = mismatch
-        note = f'raised in callback "{handler.name}" of event {name_of_event(event)} of "{self.name}"'
+        note = (
+            f'raised in callback "{handler.name}" of event {name_of_event(event)} of "{self.name}"'
+        )
         error.add_note(note)
         failure = CallbackFailure(self.name, event, handler.name, error)
         if self.on_failure is None or not self.on_failure(failure):

@@ -38,18 +38,6 @@ class Subscriber(Generic[P]):
     @overload
     def __call__(
         self,
-        callback: Callable[[], R],
-        /,
-        *,
-        name: str | None = None,
-        when: Callable[[], object] | None = None,
-        limit: int | None = None,
-        repeat: int = 1,
-        every: int = 1,
-    ) -> Callable[[], R]: ...
-    @overload
-    def __call__(
-        self,
         callback: Callable[P, R],
         /,
         *,
@@ -59,6 +47,18 @@ class Subscriber(Generic[P]):
         repeat: int = 1,
         every: int = 1,
     ) -> Callable[P, R]: ...
+    @overload
+    def __call__(
+        self,
+        callback: Callable[[], R],
+        /,
+        *,
+        name: str | None = None,
+        when: Callable[[], object] | None = None,
+        limit: int | None = None,
+        repeat: int = 1,
+        every: int = 1,
+    ) -> Callable[[], R]: ...
     @overload
     def __call__(
         self,
@@ -138,9 +138,9 @@ class Registrar(Generic[P]):
         self._options = options
 
     @overload
-    def __call__(self, callback: Callable[[], R], /) -> Callable[[], R]: ...
-    @overload
     def __call__(self, callback: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, callback: Callable[[], R], /) -> Callable[[], R]: ...
     def __call__(self, callback: Callable[..., Any], /) -> Callable[..., Any]:
         """Register the callback and return it."""
         self._manager.register(self._event, callback, self._options)

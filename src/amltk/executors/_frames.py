@@ -69,7 +69,6 @@ class Channel:
         self._large: tuple[int, int, bytearray] | None = None
         self._n_large = 0
 
-    @property
     def wants_to_write(self) -> bool:
         """Whether something is still to be written."""
         return bool(self._outbox)

@@ -79,9 +79,11 @@ def launch() -> tuple[Process, Channel]:
     ours, theirs = socket.socketpair()
     try:
         descriptor = theirs.fileno()
-        code = _BOOTSTRAP.format(path=[p for p in sys.path if isinstance(p, str)], descriptor=descriptor)
-        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # noqa: SLF001 - as multiprocessing does; there is no public way
-        popen = subprocess.Popen(
+        code = _BOOTSTRAP.format(
+            path=[p for p in sys.path if isinstance(p, str)], descriptor=descriptor
+        )
+        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        popen = subprocess.Popen(  # noqa: S603 - our own interpreter and code
             [sys.executable, *flags, "-c", code],
             stdin=subprocess.DEVNULL,
             pass_fds=[descriptor],

@@ -135,6 +135,7 @@ class Pool:
         self.grace_s = grace_s
         self._lock = threading.Lock()
         self._waiting: deque[PoolFuture] = deque()
+        self._wake_sent = False
         self._asked: deque[Callable[[], object]] = deque()
         self._closing = False
         self._broken: WorkerStartError | None = None
@@ -159,7 +160,7 @@ class Pool:
             if self._broken is not None:
                 raise self._broken
             if self._closing:
-                message = f"{future._name} could not be run: this ProcessExecutor is shut down"  # noqa: SLF001 - a part of the pool
+                message = f"{future._name} could not be run: this ProcessExecutor is shut down"
                 raise ExecutorError(message)
             self._waiting.append(future)
             if self._thread is None:
@@ -172,11 +173,11 @@ class Pool:
     def ask_to_end(self, future: PoolFuture) -> bool:
         """Ask for the end of the worker that runs a call."""
         with self._lock:
-            if future._decided or not future.running():  # noqa: SLF001 - a part of the pool
+            if future._decided or not future.running():
                 return future.cancelled()
-            if future._end_asked:  # noqa: SLF001 - a part of the pool
+            if future._end_asked:
                 return True
-            future._end_asked = True  # noqa: SLF001 - a part of the pool
+            future._end_asked = True
             self._asked.append(lambda: self._end_call(future))
         self._wake()
         return True
@@ -211,7 +212,6 @@ class Pool:
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
-        self._wake_sent = False
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_reader, selectors.EVENT_READ, None)
         self._thread = threading.Thread(target=self._manage, name="amltk-pool", daemon=True)
@@ -252,8 +252,7 @@ class Pool:
 
     def _is_over(self) -> bool:
         with self._lock:
-            over = self._closing and not self._workers and not self._waiting and not self._asked
-            return over
+            return self._closing and not (self._workers or self._waiting or self._asked)
 
     def _time_to_sleep(self) -> float | None:
         moments = [w.deadline for w in self._workers if w.deadline is not None]
@@ -301,14 +300,12 @@ class Pool:
         inherited += [worker.channel for worker in self._workers]
         try:
             process, channel = self._launch(inherited)
-        except Exception as error:  # noqa: BLE001 - counted, and told when there are too many
+        except Exception as error:
             self._start_failed(error)
             return
         worker = _Worker(process, channel)
         self._workers.append(worker)
-        self._selector.register(
-            channel.sock, selectors.EVENT_READ, lambda: self._on_socket(worker)
-        )
+        self._selector.register(channel.sock, selectors.EVENT_READ, lambda: self._on_socket(worker))
         if worker.sentinel is not None:
             self._selector.register(
                 worker.sentinel, selectors.EVENT_READ, lambda: self._bury_if_dead(worker)
@@ -420,7 +417,7 @@ class Pool:
         if self._decide(call):
             self._complete_cancelled(call)
         else:
-            self._complete(call, error=_death_of(worker.process.pid, exit_code, call._name))  # noqa: SLF001 - a part of the pool
+            self._complete(call, error=_death_of(worker.process.pid, exit_code, call._name))
 
     # ------------------------------------------------------------------------- calls
 
@@ -436,8 +433,8 @@ class Pool:
         worker.call = future
         worker.n_calls += 1
         number = next(self._numbers)
-        function, payload = future._function, future._payload  # noqa: SLF001 - a part of the pool
-        future._payload = b""  # noqa: SLF001 - it is the worker's now
+        function, payload = future._function, future._payload
+        future._payload = b""
         if function is None:
             self._send(worker, Kind.CALL, number, payload)
             return True
@@ -450,7 +447,7 @@ class Pool:
     def _send(self, worker: _Worker, kind: Kind, number: int, payload: bytes) -> None:
         with suppress(OSError):  # it died: its socket and its sentinel tell
             worker.channel.send(kind, number, payload)
-        if worker.channel.wants_to_write:
+        if worker.channel.wants_to_write():
             self._watch(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
     def _watch(self, worker: _Worker, events: int) -> None:
@@ -459,10 +456,10 @@ class Pool:
             self._selector.modify(sock, events, self._selector.get_key(sock).data)
 
     def _on_socket(self, worker: _Worker) -> None:
-        if worker.channel.wants_to_write:
+        if worker.channel.wants_to_write():
             with suppress(OSError):
                 worker.channel.flush()
-            if not worker.channel.wants_to_write:
+            if not worker.channel.wants_to_write():
                 self._watch(worker, selectors.EVENT_READ)
         frames, is_open = worker.channel.receive()
         for number, kind, payload in frames:
@@ -533,8 +530,8 @@ class Pool:
     def _decide(self, call: PoolFuture) -> bool:
         """Fix the outcome of a call; tell whether its end was asked for before."""
         with self._lock:
-            call._decided = True  # noqa: SLF001 - a part of the pool
-            return call._end_asked  # noqa: SLF001 - a part of the pool
+            call._decided = True
+            return call._end_asked
 
     def _complete(
         self, call: PoolFuture, *, result: Any = None, error: BaseException | None = None
@@ -547,7 +544,7 @@ class Pool:
 
     def _complete_cancelled(self, call: PoolFuture) -> None:
         with suppress(InvalidStateError):  # completed by a stranger: there is nobody to tell
-            call._set_cancelled()  # noqa: SLF001 - a part of the pool
+            call._set_cancelled()
 
 
 def _kill_group(pid: int) -> None:

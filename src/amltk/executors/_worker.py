@@ -19,9 +19,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from amltk.executors._frames import HEADER, Kind
 from amltk.executors.envelope import (
@@ -99,13 +99,13 @@ class _Worker:
 
     def _set_up(self, payload: bytes) -> bool:
         try:
-            argv, cwd, initializer, initargs = pickle.loads(payload)  # noqa: S301 - the driver's
+            argv, cwd, initializer, initargs = pickle.loads(payload)
             sys.argv = argv
             with suppress(OSError):
                 os.chdir(cwd)
             if initializer is not None:
                 initializer(*initargs)
-        except BaseException as error:  # noqa: BLE001 - told to the driver
+        except BaseException as error:
             self._write(Kind.SETUP_FAILED, 0, pack_exception(error))
             return False
         self._write(Kind.READY, 0, b"")
@@ -114,8 +114,8 @@ class _Worker:
     def _keep(self, payload: bytes) -> None:
         digest, packed = payload[:16], payload[16:]
         try:
-            function = pickle.loads(packed)  # noqa: S301 - the driver's own bytes
-        except BaseException as error:  # noqa: BLE001 - told as the outcome of its calls
+            function = pickle.loads(packed)
+        except BaseException as error:
             function = _Unreadable(pack_unreadable(error))
         self._functions.put(digest, function)
 
@@ -124,8 +124,8 @@ class _Worker:
         if isinstance(function, _Unreadable):
             return function.outcome
         try:
-            args, kwargs = pickle.loads(memoryview(payload)[16:])  # noqa: S301 - the driver's
-        except BaseException as error:  # noqa: BLE001 - told as the outcome of the call
+            args, kwargs = pickle.loads(memoryview(payload)[16:])
+        except BaseException as error:
             return pack_unreadable(error)
         assert function is not None  # noqa: S101 - the driver keeps the same list as we do
         return run_to_bytes(function, args, kwargs)
@@ -192,7 +192,7 @@ class _Unreadable:
 
 def _end_own_tree() -> None:
     try:
-        import psutil  # noqa: PLC0415 - only when everything is over
+        import psutil
 
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
@@ -201,5 +201,3 @@ def _end_own_tree() -> None:
             os.killpg(0, signal.SIGKILL)
     finally:
         os._exit(1)
-
-

@@ -57,13 +57,13 @@ def dumps(value: object) -> bytes:
     if not _registered_by_value():
         try:
             payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception:  # noqa: BLE001 - cloudpickle is asked next, and its error is raised
+        except Exception:  # noqa: S110 - cloudpickle is asked next, and its error is raised
             pass
         else:
             # A worker's main module is another one. A false hit costs some time, nothing else.
             if b"__main__" not in payload:
                 return payload
-    import cloudpickle  # noqa: PLC0415 - not needed by most programs, and slow to import
+    import cloudpickle
 
     return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
 
@@ -158,7 +158,7 @@ _cache = FunctionCache()
 def _function_of(digest: bytes, payload: bytes) -> Callable[..., Any]:
     function = _cache.get(digest)
     if function is None:
-        function = pickle.loads(payload)  # noqa: S301 - the driver's own bytes
+        function = pickle.loads(payload)
         _cache.put(digest, function)
     return function
 
@@ -204,7 +204,7 @@ def pickling_failure(
 def _pickles(value: object) -> bool:
     try:
         dumps(value)
-    except Exception:  # noqa: BLE001 - the answer is what was asked for
+    except Exception:
         return False
     return True
 
@@ -219,8 +219,8 @@ def run_packed(payload: bytes) -> bytes:
         The packed outcome, for ``unpack_outcome``. Nothing is raised, not even ``SystemExit``.
     """
     try:
-        function, args, kwargs = pickle.loads(payload)  # noqa: S301 - the driver's own bytes
-    except BaseException as error:  # noqa: BLE001 - becomes the call's failure
+        function, args, kwargs = pickle.loads(payload)
+    except BaseException as error:
         return pack_unreadable(error)
     return run_to_bytes(function, args, kwargs)
 
@@ -231,11 +231,11 @@ def run_to_bytes(
     """Call a function and pack what becomes of it; nothing is raised."""
     try:
         result = function(*args, **kwargs)
-    except BaseException as error:  # noqa: BLE001 - becomes the call's exception
+    except BaseException as error:
         return pack_exception(error)
     try:
         return dumps((True, result))
-    except BaseException as error:  # noqa: BLE001 - becomes the call's failure
+    except BaseException as error:
         message = (
             f"the result of {name_of(function)} ({_short_repr(result)}) could not be pickled, so "
             f"it could not be sent back; return plain data instead"
@@ -262,8 +262,8 @@ def pack_exception(error: BaseException) -> bytes:
     try:
         # Loaded once here: what fails to load would otherwise be found out by the driver.
         payload = dumps((False, error, text))
-        pickle.loads(payload)  # noqa: S301 - our own bytes
-    except BaseException as reason:  # noqa: BLE001 - told in the error that replaces it
+        pickle.loads(payload)
+    except BaseException as reason:
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
         message = f"the call raised {kind}: {_short(error)} (the exception could not be pickled: {_short(reason)})"
         remote = RemoteError(message, type_name=kind, traceback_text=text)
@@ -271,7 +271,7 @@ def pack_exception(error: BaseException) -> bytes:
     return payload
 
 
-def unpack_outcome(payload: bytes) -> tuple[bool, Any]:
+def unpack_outcome(payload: bytes | bytearray) -> tuple[bool, Any]:
     """Read a packed outcome in the driver.
 
     Args:
@@ -282,8 +282,8 @@ def unpack_outcome(payload: bytes) -> tuple[bool, Any]:
         as its cause. An outcome that cannot be read is a ``ResultUnpicklingError``.
     """
     try:
-        outcome = pickle.loads(payload)  # noqa: S301 - a worker is trusted as much as its results
-    except BaseException as error:  # noqa: BLE001 - becomes the call's failure
+        outcome = pickle.loads(payload)
+    except BaseException as error:
         message = f"the call's result could not be unpickled: {_short(error)}"
         failure = ResultUnpicklingError(message)
         failure.__cause__ = error
@@ -305,20 +305,20 @@ def name_of(function: object) -> str:
 def _traceback_text(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide that the call failed
+    except BaseException:
         return f"{type(error).__qualname__} (its traceback could not be formatted)\n"
 
 
 def _short(error: BaseException) -> str:
     try:
         return f"{type(error).__qualname__}: {error}"[:500]
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide that the call failed
+    except Exception:
         return type(error).__qualname__
 
 
 def _short_repr(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - a broken __repr__ must not hide what is being told
+    except Exception:
         text = f"an object of {type(value).__qualname__}"
     return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from concurrent.futures import wait as wait_for
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from amltk.exceptions import CallPicklingError, InvalidOptionError
@@ -73,7 +74,7 @@ class ProcessExecutor(Executor):
     ) -> None:
         _check(max_workers, initializer, max_tasks_per_child)
         try:
-            setup = dumps((sys.argv, os.getcwd(), initializer, tuple(initargs)))
+            setup = dumps((sys.argv, str(Path.cwd()), initializer, tuple(initargs)))
         except Exception as error:
             raise pickling_failure(initializer or _nothing, tuple(initargs), {}) from error
         self._pool = Pool(

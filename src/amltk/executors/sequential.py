@@ -49,7 +49,7 @@ class SequentialExecutor(Executor):
             result = fn(*args, **kwargs)
         except KeyboardInterrupt:
             raise  # it is meant for the program, which this call is part of
-        except BaseException as error:  # noqa: BLE001 - handed to whoever reads the future
+        except BaseException as error:
             future.set_exception(error)
         else:
             future.set_result(result)
@@ -63,4 +63,3 @@ class SequentialExecutor(Executor):
 def sequential_factory() -> Callable[[], SequentialExecutor]:
     """Return what makes a sequential executor."""
     return SequentialExecutor
-

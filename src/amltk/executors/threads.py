@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import Any
 
 from amltk.exceptions import InvalidOptionError
 
@@ -13,8 +13,8 @@ def threads_factory(
     max_workers: int | None = None,
     *,
     thread_name_prefix: str = "amltk",
-    initializer: Callable[..., object] | None = None,
-    initargs: tuple[object, ...] = (),
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] = (),
 ) -> Callable[[], ThreadPoolExecutor]:
     """Return what makes a pool of threads.
 
@@ -30,6 +30,8 @@ def threads_factory(
     if max_workers is not None and max_workers < 1:
         message = f"a pool of threads needs at least one worker, not max_workers={max_workers!r}"
         raise InvalidOptionError(message, option="max_workers", value=max_workers)
-    return partial(
-        ThreadPoolExecutor, max_workers, thread_name_prefix, initializer, tuple(initargs)
-    )
+
+    def make() -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers, thread_name_prefix, initializer, tuple(initargs))
+
+    return make

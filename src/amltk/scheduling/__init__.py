@@ -38,7 +38,7 @@ _WHERE = {
     "TaskSnapshot": "amltk.scheduling.snapshot",
 }
 
-__all__ = [  # noqa: RUF022 - sorted as the table is
+__all__ = [
     "Batch",
     "CallLimiter",
     "Event",

@@ -68,18 +68,19 @@ class Batch(Emitter, Generic[P, R]):
     def __init__(
         self,
         task: Task[P, R],
-        args: Iterable[tuple[Any, ...]],
+        args: Iterable[Any],
         *,
         cancel_on_failed_submission: bool = True,
     ) -> None:
-        self.args: list[tuple[Any, ...]] = list(args)
-        for place, one in enumerate(self.args):
+        given: list[Any] = list(args)
+        for place, one in enumerate(given):
             if not isinstance(one, tuple):
                 message = (
                     f"call {place} of a batch of {task.name!r} has {one!r} for its arguments, "
                     f"which is not a tuple; write ({one!r},) for one argument"
                 )
                 raise InvalidOptionError(message, option="args", value=one)
+        self.args: list[tuple[Any, ...]] = given
         super().__init__(f"{task.name}-batch")
         self.cancel_on_failed_submission = cancel_on_failed_submission
         self._task = task.copy()
@@ -129,7 +130,7 @@ class Batch(Emitter, Generic[P, R]):
         self._submitted = True
         refused = False
         for one in self.args:
-            future = self._task.submit(*one)
+            future = self._task.submit(*one)  # type: ignore[call-arg] # tuples cannot be checked
             if future is not None:
                 self._futures.append(future)
                 continue

@@ -23,6 +23,9 @@ class Audience(Protocol):
     def call_retracted(self, future: Future[Any]) -> None:
         """The executor did not take it; in the submitting thread."""
 
+    def call_ended(self, future: Future[Any]) -> None:
+        """The call has ended; what became of it is told next."""
+
     def call_submitted(
         self, future: Future[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
@@ -43,6 +46,7 @@ class Controller(Protocol):
 
     def cancel(self, future: Future[Any]) -> bool:
         """Cancel a call."""
+        ...
 
     def refuse_to_wait(self, future: Future[Any]) -> None:
         """Raise if waiting here would be waiting for oneself."""

@@ -83,6 +83,6 @@ def _in_users_code(frame: FrameType | None) -> bool:
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if module.startswith("amltk."):
-            return module.startswith(_CALLING_MODULES)
+            return bool(module.startswith(_CALLING_MODULES))
         frame = frame.f_back
     return False

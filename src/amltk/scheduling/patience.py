@@ -83,7 +83,7 @@ class Patience:
             error: BaseException | None = None
             try:
                 work()
-            except BaseException as raised:  # noqa: BLE001 - raised in the loop's thread instead
+            except BaseException as raised:
                 error = raised
             try:
                 self._loop.call_soon_threadsafe(tell, error)

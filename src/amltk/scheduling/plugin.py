@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 if TYPE_CHECKING:
     from amltk.events import Event
@@ -32,9 +32,7 @@ class TaskPlugin:
             task: The task that this plugin now belongs to.
         """
 
-    def pre_submit(
-        self, fn: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> PlannedCall | None:
+    def pre_submit(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> PlannedCall | None:
         """Change or refuse a call before it is submitted.
 
         Called in the thread that submits, with the scheduler's gate held: decide quickly, and
@@ -54,6 +52,6 @@ class TaskPlugin:
         """Tell which events the plugin emits on its task."""
         return ()
 
-    def copy(self: SelfT) -> SelfT:
+    def copy(self) -> Self:
         """Return a plugin with the same settings, for another task."""
         return type(self)()

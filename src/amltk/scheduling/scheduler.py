@@ -8,15 +8,15 @@ import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
 
 from amltk.events import Emitter, Event, Subscriber
 from amltk.exceptions import InvalidOptionError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.executors.registry import factory_of, portable
-from amltk.scheduling import happenings
+from amltk.scheduling import happenings, live_view, policy
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.interrupt import InterruptGuard, guard_interrupts
-from amltk.scheduling.policy import EndOnException, ExitCode, Reason, RunSettings
+from amltk.scheduling.policy import EndOnException, Reason, RunSettings
 from amltk.scheduling.run import Outcome, Run, Terminate
 from amltk.scheduling.snapshot import SchedulerSnapshot
 
@@ -46,7 +46,7 @@ class Scheduler(Emitter):
         InvalidOptionError: When ``executor`` is neither.
     """
 
-    ExitCode: ClassVar[type[ExitCode]] = ExitCode
+    ExitCode = policy.ExitCode
 
     #: The scheduler is up and takes calls.
     STARTED: ClassVar[Event[[]]] = happenings.STARTED
@@ -70,13 +70,15 @@ class Scheduler(Emitter):
     def __init__(
         self, executor: Executor | Callable[[], Executor], *, terminate: Terminate = True
     ) -> None:
-        if not isinstance(executor, Executor) and not callable(executor):
+        given: object = executor
+        if not isinstance(given, Executor) and not callable(given):
             message = (
                 f"a scheduler needs an executor or a function that makes one, not {executor!r}; "
                 f"for example Scheduler.with_processes(2)"
             )
             raise InvalidOptionError(message, option="executor", value=executor)
-        if not isinstance(terminate, bool) and not callable(terminate):
+        asked: object = terminate
+        if not isinstance(asked, bool) and not callable(asked):
             message = f"terminate={terminate!r} is not possible; give True, False or a function"
             raise InvalidOptionError(message, option="terminate", value=terminate)
         super().__init__("scheduler")
@@ -102,7 +104,7 @@ class Scheduler(Emitter):
 
     @classmethod
     def with_processes(
-        cls: type[SelfT],
+        cls,
         max_workers: int | None = None,
         mp_context: Any = None,
         initializer: Callable[..., object] | None = None,
@@ -110,7 +112,7 @@ class Scheduler(Emitter):
         *,
         max_tasks_per_child: int | None = None,
         terminate: Terminate = True,
-    ) -> SelfT:
+    ) -> Self:
         """Run calls in worker processes of this machine.
 
         Args:
@@ -135,14 +137,14 @@ class Scheduler(Emitter):
 
     @classmethod
     def with_threads(
-        cls: type[SelfT],
+        cls,
         max_workers: int | None = None,
         *,
         thread_name_prefix: str = "amltk",
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         terminate: Terminate = True,
-    ) -> SelfT:
+    ) -> Self:
         """Run calls in threads of this process, which cannot be ended while they run.
 
         Args:
@@ -162,18 +164,18 @@ class Scheduler(Emitter):
         return cls(factory, terminate=terminate)
 
     @classmethod
-    def with_sequential(cls: type[SelfT]) -> SelfT:
+    def with_sequential(cls) -> Self:
         """Run one call after the other in the thread of the scheduler: for debugging."""
         return cls(factory_of("sequential"))
 
     @classmethod
     def with_loky(
-        cls: type[SelfT],
+        cls,
         max_workers: int | None = None,
         *,
         terminate: Terminate = True,
         **options: Any,
-    ) -> SelfT:
+    ) -> Self:
         """Run calls in the worker processes of loky; needs the extra ``loky``.
 
         Args:
@@ -197,7 +199,7 @@ class Scheduler(Emitter):
         end_on_exception: EndOnException = True,
         raises: bool = True,
         display: bool | View = False,
-    ) -> ExitCode | BaseException:
+    ) -> policy.ExitCode | BaseException:
         """Run until there is a reason to end.
 
         Where a loop is already running in this thread, such as in a notebook, the run gets a
@@ -239,13 +241,13 @@ class Scheduler(Emitter):
     async def async_run(
         self,
         *,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the arguments are those of `run`
         end_on_empty: bool = True,
         wait: bool = True,
         end_on_exception: EndOnException = True,
         raises: bool = True,
         display: bool | View = False,
-    ) -> ExitCode | BaseException:
+    ) -> policy.ExitCode | BaseException:
         """Run in the loop that is running, beside whatever else it does.
 
         When the coroutine is cancelled the run ends, and returns ``ExitCode.CANCELLED``. All
@@ -291,9 +293,7 @@ class Scheduler(Emitter):
         if run is not None:
             run.ask(Reason.STOPPED)
 
-    def submit(
-        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[R] | None:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
         """Hand one call to the executor; from any thread.
 
         A ``Task`` does the same and has events for the call.
@@ -413,13 +413,9 @@ class Scheduler(Emitter):
     def _occupied(self, run: Run) -> AbstractContextManager[None]:
         return _Occupied(self, run)
 
-    def _shown(self, display: bool | View) -> AbstractContextManager[Any]:
-        if display is False:
-            return nullcontext()
-        if display is True:
-            from amltk.scheduling import live_view  # noqa: PLC0415 - looked up above, on use
-
-            display = live_view()
+    def _shown(self, display: bool | View) -> AbstractContextManager[Any]:  # noqa: FBT001 - as `run` takes it
+        if isinstance(display, bool):
+            return live_view()(self) if display else nullcontext()
         return display(self)
 
     def _set_run(self, run: Run | None) -> None:
@@ -437,10 +433,10 @@ class _Occupied:
         self._run = run
 
     def __enter__(self) -> None:
-        self._scheduler._set_run(self._run)  # noqa: SLF001 - a part of the scheduler
+        self._scheduler._set_run(self._run)
 
     def __exit__(self, *_exception: object) -> None:
-        self._scheduler._set_run(None)  # noqa: SLF001 - a part of the scheduler
+        self._scheduler._set_run(None)
 
 
 def _execute(run: Run) -> Outcome:
@@ -453,7 +449,7 @@ def _execute(run: Run) -> Outcome:
     def body() -> None:
         try:
             outcomes.append(_execute_here(run))
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+        except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=body, name="amltk-run")
@@ -484,7 +480,7 @@ def _interruption(guard: InterruptGuard | None) -> BaseException:
     return KeyboardInterrupt()
 
 
-def _conclude(outcome: Outcome, *, raises: bool) -> ExitCode | BaseException:
+def _conclude(outcome: Outcome, *, raises: bool) -> policy.ExitCode | BaseException:
     if outcome.error is None:
         assert outcome.code is not None  # noqa: S101 - a run without an error has a code
         return outcome.code

@@ -137,7 +137,7 @@ class Calls:
         where = "ended or was never submitted" if state is None else f"is {state.name}"
         story = "; ".join(f"{n}: {before.name} + {what.name}" for n, before, what in self._story)
         message = (
-            f'call {number} {where}, so {stimulus.name} cannot happen to it; this is a bug in '
+            f"call {number} {where}, so {stimulus.name} cannot happen to it; this is a bug in "
             f"amltk or in the executor. The last things that happened: {story or 'nothing'}"
         )
         return TransitionError(message, number=number)

@@ -13,17 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+)
 
 from amltk.events import Emitter, Event, Subscriber
 from amltk.exceptions import InvalidCallbackError
 from amltk.executors.registry import portable
+from amltk.scheduling.batch import Batch as TaskBatch
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.snapshot import TaskSnapshot
 
 if TYPE_CHECKING:
     from amltk.events import CallbackFailure
-    from amltk.scheduling.batch import Batch
     from amltk.scheduling.plugin import TaskPlugin
 
 P = ParamSpec("P")
@@ -38,9 +48,11 @@ class Dispatcher(Protocol):
     @property
     def gate(self) -> AbstractContextManager[Any]:
         """Held while a call is being submitted, so that plugins decide one call at a time."""
+        ...
 
     def accepts_calls(self) -> bool:
         """Tell whether calls are taken now; an error says that no run is on."""
+        ...
 
     def dispatch(
         self,
@@ -58,6 +70,7 @@ class Dispatcher(Protocol):
 
     def callback_failed(self, failure: CallbackFailure) -> bool:
         """Hear of a callback that raised, and tell whether it has been taken care of."""
+        ...
 
     def enroll(self, task: Task[..., Any]) -> None:
         """Get to know a task."""
@@ -93,7 +106,8 @@ class Task(Emitter, Generic[P, R]):
     #: A call was cancelled.
     F_CANCELLED: ClassVar[Event[Future[Any]]] = Event("task-future-cancelled")
 
-    Batch: ClassVar[type[Batch[Any, Any]]]
+    #: Several calls of which one wants to hear as of one.
+    Batch = TaskBatch
 
     on_submitted: Subscriber[Future[R]]
     on_done: Subscriber[Future[R]]
@@ -113,7 +127,8 @@ class Task(Emitter, Generic[P, R]):
         name: str | None = None,
         plugins: TaskPlugin | Iterable[TaskPlugin] = (),
     ) -> None:
-        if not callable(function):
+        given: object = function
+        if not callable(given):
             message = f"a task needs a function to run, not {function!r}"
             raise InvalidCallbackError(message)
         super().__init__(name or _name_of(function))
@@ -130,7 +145,7 @@ class Task(Emitter, Generic[P, R]):
         self.on_done = self.subscriber(self.DONE)
         self.on_returned = self.subscriber(self.RETURNED)
         self.on_exception = self.subscriber(self.EXCEPTION)
-        self.on_f_submitted = self.subscriber(self.F_SUBMITTED)
+        self.on_f_submitted = Subscriber(self.event_manager, self.F_SUBMITTED)
         self.on_f_returned = self.subscriber(self.F_RETURNED)
         self.on_f_exception = self.subscriber(self.F_EXCEPTION)
         self.on_f_cancelled = self.on_cancelled = self.subscriber(self.F_CANCELLED)
@@ -194,7 +209,7 @@ class Task(Emitter, Generic[P, R]):
 
     def batch(
         self, args: Iterable[tuple[Any, ...]], *, cancel_on_failed_submission: bool = True
-    ) -> Batch[P, R]:
+    ) -> TaskBatch[P, R]:
         """Plan several calls of which one wants to hear as of one.
 
         Args:
@@ -207,7 +222,7 @@ class Task(Emitter, Generic[P, R]):
         """
         return self.Batch(self, args, cancel_on_failed_submission=cancel_on_failed_submission)
 
-    def copy(self: SelfT) -> SelfT:
+    def copy(self) -> Self:
         """Return a task with the same function and scheduler, copied plugins and no listeners."""
         return type(self)(
             self.function,
@@ -286,9 +301,3 @@ class Task(Emitter, Generic[P, R]):
 def _name_of(function: object) -> str:
     named = getattr(function, "func", function)  # a partial has no name of its own
     return getattr(named, "__qualname__", None) or type(function).__qualname__
-
-
-# A batch is a task's, and is made of a task: the class is put in its place once both exist.
-from amltk.scheduling.batch import Batch as _Batch  # noqa: E402 - see above
-
-Task.Batch = _Batch

@@ -49,7 +49,7 @@ class VirtualClock:
         self._now += seconds
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
+class _JumpingSelector(selectors.DefaultSelector):
     """Instead of waiting for a timer, let the clock jump to it."""
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -60,7 +60,7 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[valid-type,mi
         """Return what is ready; wait only where nothing but real input can come."""
         ready = super().select(None if timeout is None else 0)
         if not ready and timeout is not None and timeout > 0:
-            self._clock._advance(timeout)  # noqa: SLF001 - the other half of the clock
+            self._clock._advance(timeout)
         return ready
 
 

@@ -40,7 +40,7 @@ class ManualCall:
             return
         try:
             result = self.function(*self.args, **self.kwargs)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever reads the future
+        except BaseException as error:
             self.future.set_exception(error)
         else:
             self.future.set_result(result)

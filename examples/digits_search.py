@@ -141,7 +141,8 @@ def print_best(search: Search, count: int = 5) -> None:
         values = [f"{v:.2g}" if isinstance(v, float) else str(v) for v in trained.config.values()]
         seconds = trained.ended_at - trained.started_at
         table.add_row(f"{trained.accuracy:.4f}", *values, f"{seconds:.1f}")
-    Console().print(table)
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 100)
 
 
 def draw(search: Search, path: Path) -> None:

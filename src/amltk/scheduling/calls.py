@@ -191,7 +191,7 @@ class CallBook:
     def _run_inline(
         self, future: Future[Any], function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
-        if not future.set_running_or_notify_cancel():
+        if future.done() or not future.set_running_or_notify_cancel():
             return  # cancelled while it waited: it is settled by who cancelled it
         inner: StandardFuture[Any]
         try:

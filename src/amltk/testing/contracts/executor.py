@@ -1,0 +1,247 @@
+"""What an executor has to do to work under a scheduler, as tests to subclass.
+
+::
+
+    class TestMyExecutor(ExecutorContract):
+        @pytest.fixture
+        def executor(self):
+            with MyExecutor() as executor:
+                yield executor
+
+A test that an engine cannot pass by its nature asks its `Traits` and skips with the reason.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Executor, wait
+from typing import Any
+
+import pytest
+
+from amltk.events import Event
+from amltk.executors.registry import Traits, traits_of
+from amltk.scheduling.scheduler import Scheduler
+from amltk.scheduling.task import Task
+
+#: No single wait of the contract may take longer than this.
+TIMEOUT_S = 30.0
+
+
+def add(x: int, y: int = 1) -> int:
+    """Add two numbers; importable by every worker."""
+    return x + y
+
+
+def fail(message: str) -> None:
+    """Raise with a message."""
+    raise ValueError(message)
+
+
+class _Refusing:
+    """Cannot be pickled."""
+
+    def __reduce__(self) -> Any:
+        message = "not me"
+        raise TypeError(message)
+
+
+class ExecutorContract:
+    """Tests of one executor; subclass it and give it a fixture ``executor``."""
+
+    @pytest.fixture
+    def traits(self, executor: Executor) -> Traits:
+        """What the executor says it can do."""
+        return traits_of(executor)
+
+    @pytest.fixture
+    def scheduler(self, executor: Executor) -> Scheduler:
+        """A scheduler over the executor, which stays the fixture's."""
+        return Scheduler(executor)
+
+    def run(self, scheduler: Scheduler, **options: Any) -> Any:
+        """Run with a limit, so that what hangs fails."""
+        code = scheduler.run(timeout=TIMEOUT_S, **options)
+        assert code is not Scheduler.ExitCode.TIMEOUT, "the run did not come to an end in time"
+        return code
+
+    def collect(self, task: Task[..., Any], *events: Event[...]) -> list[tuple[str, Any]]:
+        """Note a task's events, by name with their last argument."""
+        seen: list[tuple[str, Any]] = []
+        for event in events:
+            name = event.name
+
+            def note(*args: Any, name: str = name) -> None:
+                seen.append((name, args[-1]))
+
+            task.on(event, note)
+        return seen
+
+    def test_a_future_has_the_result(self, executor: Executor, traits: Traits) -> None:
+        """The bare executor works."""
+        if traits.pickles and not traits.packs_itself:
+            assert executor.submit(pow, 2, 10).result(TIMEOUT_S) == 1024
+        else:
+            assert executor.submit(lambda: 1024).result(TIMEOUT_S) == 1024
+
+    def test_a_call_returns_through_its_events(self, scheduler: Scheduler) -> None:
+        """The events of a result come in their order."""
+        task = Task(add, scheduler)
+        seen = self.collect(task, task.SUBMITTED, task.DONE, task.RETURNED)
+        scheduler.on_start(lambda: task(1, y=2))
+        assert self.run(scheduler) is Scheduler.ExitCode.EXHAUSTED
+        assert [name for name, _ in seen] == ["task-submitted", "task-done", "task-returned"]
+        assert seen[-1][1] == 3
+
+    def test_an_exception_arrives_as_itself(self, scheduler: Scheduler) -> None:
+        """Type and message survive."""
+        task = Task(fail, scheduler)
+        seen = self.collect(task, task.EXCEPTION)
+        scheduler.on_start(lambda: task("broken"))
+        self.run(scheduler, end_on_exception=False)
+        assert type(seen[0][1]) is ValueError
+        assert str(seen[0][1]) == "broken"
+
+    def test_end_on_exception_raises_it(self, scheduler: Scheduler) -> None:
+        """The run ends with the original exception."""
+        task = Task(fail, scheduler)
+        scheduler.on_start(lambda: task("broken"))
+        with pytest.raises(ValueError, match="broken"):
+            self.run(scheduler)
+
+    def test_lambdas_and_closures_are_fine(self, scheduler: Scheduler) -> None:
+        """What pickle cannot send still runs."""
+        offset = 40
+        task = Task(lambda x: x + offset, scheduler)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: task(2))
+        self.run(scheduler)
+        assert [value for _, value in seen] == [42]
+
+    def test_none_is_a_result(self, scheduler: Scheduler) -> None:
+        """A call that returns nothing has returned."""
+        task = Task(lambda: None, scheduler)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: task())
+        self.run(scheduler)
+        assert seen == [("task-returned", None)]
+
+    def test_an_argument_that_cannot_be_pickled_fails_its_call_only(
+        self, scheduler: Scheduler, traits: Traits
+    ) -> None:
+        """The executor takes no harm."""
+        if not traits.pickles:
+            pytest.skip("nothing is pickled on this engine")
+        task = Task(lambda x: x, scheduler)
+        seen = self.collect(task, task.EXCEPTION, task.RETURNED)
+        scheduler.on_start(lambda: (task(_Refusing()), task(1)))
+        self.run(scheduler, end_on_exception=False)
+        assert sorted(name for name, _ in seen) == ["task-exception", "task-returned"]
+
+    def test_a_result_that_cannot_be_pickled_fails_its_call_only(
+        self, scheduler: Scheduler, traits: Traits
+    ) -> None:
+        """The executor takes no harm."""
+        if not traits.pickles:
+            pytest.skip("nothing is pickled on this engine")
+        task = Task(lambda x: (i for i in range(3)) if x else 0, scheduler)
+        seen = self.collect(task, task.EXCEPTION, task.RETURNED)
+        scheduler.on_start(lambda: (task(1), task(0)))
+        self.run(scheduler, end_on_exception=False)
+        assert sorted(name for name, _ in seen) == ["task-exception", "task-returned"]
+
+    def test_many_calls_all_return(self, scheduler: Scheduler) -> None:
+        """Nothing is lost among a few hundred calls."""
+        task = Task(add, scheduler)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: [task(x) for x in range(300)])
+        self.run(scheduler)
+        assert sorted(value for _, value in seen) == list(range(1, 301))
+
+    def test_each_callback_may_submit_the_next(self, scheduler: Scheduler) -> None:
+        """A chain goes on as long as callbacks submit."""
+        task = Task(add, scheduler)
+
+        @task.on_returned
+        def go_on(value: int) -> None:
+            if value < 30:
+                task(value)
+
+        scheduler.on_start(lambda: task(0))
+        self.run(scheduler)
+        assert task.n_called == 30
+
+    def test_callbacks_run_in_one_thread(self, scheduler: Scheduler) -> None:
+        """Whatever thread completes a call."""
+        task = Task(add, scheduler)
+        threads: set[int] = set()
+        task.on_submitted(lambda: threads.add(threading.get_ident()))
+        task.on_returned(lambda: threads.add(threading.get_ident()))
+        scheduler.on_start(lambda: [task(x) for x in range(20)])
+        self.run(scheduler)
+        assert threads == {threading.get_ident()}
+
+    def test_a_batch_returns_in_the_order_of_its_arguments(self, scheduler: Scheduler) -> None:
+        """Whatever order the calls end in."""
+        task = Task(add, scheduler)
+        batch = task.batch([(x, x) for x in range(10)])
+        results: list[list[int]] = []
+        batch.on_batch_returned(results.append)
+        scheduler.on_start(lambda: batch.submit())
+        self.run(scheduler)
+        assert results == [[2 * x for x in range(10)]]
+
+    def test_a_second_run_is_like_the_first(self, scheduler: Scheduler) -> None:
+        """Listeners stay, and so does the executor."""
+        task = Task(add, scheduler)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: task(1))
+        assert self.run(scheduler) is self.run(scheduler)
+        assert len(seen) == 2
+        assert not task.futures()
+
+    def test_stop_cancels_what_has_not_started(
+        self, scheduler: Scheduler, traits: Traits
+    ) -> None:
+        """Each call ends exactly once, run or cancelled, and the executor goes on."""
+        task = Task(time.sleep, scheduler)
+        seen = self.collect(task, task.RETURNED, task.F_CANCELLED)
+        scheduler.on_start(lambda: [task(0.05) for _ in range(40)])
+        task.on_returned(scheduler.stop)
+        assert self.run(scheduler) is Scheduler.ExitCode.STOPPED
+        assert len(seen) == 40
+        if traits.tells_started:
+            assert any(name == "task-future-cancelled" for name, _ in seen)
+
+    def test_cancel_tells_the_truth(self, scheduler: Scheduler) -> None:
+        """What ``cancel`` says is what becomes of the calls."""
+        task = Task(time.sleep, scheduler)
+        said: list[bool] = []
+
+        @scheduler.on_start
+        def begin() -> None:
+            futures = [task(0.05) for _ in range(10)]
+            said.extend(future.cancel() for future in futures if future is not None)
+            wait([], timeout=0)
+
+        self.run(scheduler)
+        assert task.event_counts[task.F_CANCELLED] == sum(said)
+        assert task.event_counts[task.RETURNED] == len(said) - sum(said)
+
+    def test_a_running_call_is_ended_where_that_is_possible(
+        self, scheduler: Scheduler, traits: Traits
+    ) -> None:
+        """By ``wait=False``."""
+        if not traits.ends_running_calls:
+            pytest.skip("single running calls cannot be ended on this engine")
+        task = Task(time.sleep, scheduler)
+        seen = self.collect(task, task.RETURNED, task.F_CANCELLED)
+        scheduler.on_start(lambda: task(600))
+
+        @task.on_submitted
+        def stop_when_it_runs() -> None:
+            threading.Timer(0.5, scheduler.stop).start()
+
+        assert self.run(scheduler, wait=False) is Scheduler.ExitCode.STOPPED
+        assert [name for name, _ in seen] == ["task-future-cancelled"]

@@ -1,0 +1,53 @@
+"""What all tests share: each leaves the machine as it found it."""
+
+import gc
+import os
+import threading
+import time
+
+import psutil
+import pytest
+
+#: Helpers of the standard library and of loky that live as long as the test process.
+SHARED = ("resource_tracker", "forkserver", "loky.backend.resource_tracker")
+SHARED_THREADS = ("QueueManagerThread", "ExecutorManagerThread", "pytest_timeout", "asyncio_")
+
+
+def children() -> set[psutil.Process]:
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(child.cmdline())
+            if child.status() != psutil.STATUS_ZOMBIE and not any(s in command for s in SHARED):
+                found.add(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def threads() -> set[threading.Thread]:
+    ours = ("amltk", "ThreadPoolExecutor")
+    return {t for t in threading.enumerate() if t.name.startswith(ours)}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_over(request):
+    """After each test: no process and no thread of ours that was not there before."""
+    before_children, before_threads = children(), threads()
+    yield
+    if request.node.get_closest_marker("leaves"):
+        return
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        left = (children() - before_children) | (threads() - before_threads)
+        if not left:
+            return
+        gc.collect()
+        time.sleep(0.02)
+    pytest.fail(f"left over: {left}")
+
+
+@pytest.fixture
+def count_descriptors():
+    """Return a function that counts the open file descriptors of this process."""
+    return lambda: len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,80 @@
+"""The executor contract over every engine that needs nothing but this machine."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+from amltk.executors.processes import ProcessExecutor
+from amltk.executors.sequential import SequentialExecutor
+from amltk.testing.contracts import ExecutorContract
+
+
+class TestSequential(ExecutorContract):
+    @pytest.fixture
+    def executor(self):
+        with SequentialExecutor() as executor:
+            yield executor
+
+
+class TestThreads(ExecutorContract):
+    @pytest.fixture
+    def executor(self):
+        with ThreadPoolExecutor(2) as executor:
+            yield executor
+
+
+class TestProcesses(ExecutorContract):
+    @pytest.fixture
+    def executor(self):
+        with ProcessExecutor(2) as executor:
+            yield executor
+
+
+@pytest.mark.slow
+class TestProcessesOfAContext(ExecutorContract):
+    @pytest.fixture(params=["spawn", "forkserver", "fork"])
+    def executor(self, request):
+        with ProcessExecutor(2, multiprocessing.get_context(request.param)) as executor:
+            yield executor
+
+
+TestProcessesOfAContext = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")(
+    TestProcessesOfAContext
+)
+
+
+class TestStandardPool(ExecutorContract):
+    @pytest.fixture
+    def executor(self):
+        context = multiprocessing.get_context("forkserver")
+        with ProcessPoolExecutor(2, context) as executor:
+            yield executor
+
+
+class TestLoky(ExecutorContract):
+    @pytest.fixture
+    def executor(self):
+        loky = pytest.importorskip("loky", reason="the extra loky is not installed")
+        with loky.ProcessPoolExecutor(2) as executor:
+            yield executor
+
+
+class TestDaskClient(ExecutorContract):
+    @pytest.fixture(scope="class")
+    def client(self):
+        distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+        with (
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
+                host="127.0.0.1",
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
+
+    @pytest.fixture
+    def executor(self, client):
+        executor = client.get_executor(pure=False)
+        yield executor
+        executor.shutdown(wait=True)

@@ -1,0 +1,158 @@
+"""Functions that tests hand to workers, and ways to wait."""
+
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def double(x):
+    return 2 * x
+
+
+def add(x, y=1):
+    return x + y
+
+
+def fail(message="no"):
+    raise ValueError(message)
+
+
+def pid():
+    return os.getpid()
+
+
+def sleep_for_ever():
+    while True:
+        time.sleep(60)
+
+
+def note_and_return(folder, x):
+    """Leave a file for each time this runs, so that a test sees what ran twice."""
+    (Path(folder) / f"{x}-{time.time_ns()}").touch()
+    return x
+
+
+def die(how):
+    """End the worker in one of the ways in which workers end."""
+    if how == "exit 0":
+        os._exit(0)
+    elif how == "exit 7":
+        os._exit(7)
+    elif how == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def heartbeat(path):
+    """Write the time again and again."""
+    while True:
+        Path(path).write_text(str(time.time()))
+        time.sleep(0.02)
+
+
+def ignore_term_and_beat(path):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    heartbeat(path)
+
+
+def exhaust_memory():
+    """Ask for more memory than this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (512 * 2**20, hard))
+    try:
+        return len(bytearray(2**31))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def spawn_grandchild(path):
+    """Start a child that outlives this call, note its id and go on for ever."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    write_atomically(path, str(child.pid))
+    sleep_for_ever()
+
+
+def write_atomically(path, text):
+    temporary = Path(f"{path}.part")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+class TwoArguments(Exception):
+    """An exception that pickle cannot make again."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+class Unreadable:
+    """Pickles, but does not unpickle."""
+
+    def __reduce__(self):
+        return _refuse, ()
+
+
+def _refuse():
+    raise pickle.UnpicklingError("cannot be read")
+
+
+def return_unreadable():
+    return Unreadable()
+
+
+def return_unpicklable():
+    return (i for i in range(3))
+
+
+def raise_two_arguments():
+    raise TwoArguments(1, 2)
+
+
+def raise_system_exit():
+    raise SystemExit(3)
+
+
+def raise_keyboard_interrupt():
+    raise KeyboardInterrupt
+
+
+def wait_until(condition, timeout_s=20.0):
+    """Wait until a condition holds; the test fails if it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{condition} did not come true in {timeout_s} s"
+        time.sleep(0.01)
+
+
+def wait_for_file(path, timeout_s=20.0):
+    wait_until(lambda: Path(path).exists(), timeout_s)
+    return Path(path).read_text()
+
+
+def is_alive(pid):
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start_script(code, *args):
+    """Run a script in a fresh interpreter, as a user would."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])}
+    return subprocess.Popen(
+        [sys.executable, *map(str, [code, *args])],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

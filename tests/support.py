@@ -156,3 +156,15 @@ def start_script(code, *args):
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+_mark = None
+
+
+def set_mark(value):
+    global _mark  # noqa: PLW0603 - what an initializer does
+    _mark = value
+
+
+def get_mark():
+    return _mark

@@ -60,21 +60,24 @@ class TestLoky(ExecutorContract):
             yield executor
 
 
-class TestDaskClient(ExecutorContract):
-    @pytest.fixture(scope="class")
-    def client(self):
-        distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
-        with (
-            distributed.LocalCluster(
-                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
-                host="127.0.0.1",
-            ) as cluster,
-            distributed.Client(cluster) as client,
-        ):
-            yield client
+@pytest.fixture(scope="module")
+def dask_client():
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address=None,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
 
+
+class TestDaskClient(ExecutorContract):
     @pytest.fixture
-    def executor(self, client):
-        executor = client.get_executor(pure=False)
+    def executor(self, dask_client):
+        executor = dask_client.get_executor(pure=False)
         yield executor
         executor.shutdown(wait=True)

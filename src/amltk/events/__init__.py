@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amltk.events.emitter import Emitter
 from amltk.events.event import Event
-from amltk.events.handler import CallbackFailure
+from amltk.events.failure import CallbackFailure
 from amltk.events.manager import EventManager
 from amltk.events.subscriber import Subscriber
 

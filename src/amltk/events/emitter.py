@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
 from amltk.events.event import Event, PlainEvent
-from amltk.events.manager import Arguments, EventManager
+from amltk.events.failure import Arguments
+from amltk.events.manager import EventManager
 from amltk.events.subscriber import Registrar, Subscriber
 
 P = ParamSpec("P")

@@ -11,33 +11,17 @@ from typing import Any
 from amltk.exceptions import InvalidCallbackError, InvalidOptionError
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackFailure:
-    """A callback that raised, as whoever takes care of it is told.
-
-    Attributes:
-        emitter: Name of the event manager.
-        event: The event that was emitted.
-        callback: Name of the callback.
-        error: What it raised.
-    """
-
-    emitter: str
-    event: object
-    callback: str
-    error: BaseException
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """When a callback is called, and how often.
 
-    At each emission, in this order: ``when`` is asked; if it agrees the emission counts for
-    ``every``; if it is this callback's turn it is called ``repeat`` times, each call counting for
-    ``limit``.
+    Each emission counts for ``every``, and ``when`` is asked at each, whether or not it is this
+    callback's turn. If it is and ``when`` agrees, the callback is called ``repeat`` times, each
+    call counting for ``limit`` even if it raises.
 
     Raises:
         InvalidOptionError: When a value makes no sense.
+        InvalidCallbackError: When ``when`` cannot be asked.
     """
 
     name: str | None = None
@@ -48,10 +32,13 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense at registration, not at the first emission."""
-        when: object = self.when
-        if when is not None and not callable(when):
-            message = f"when={self.when!r} cannot be called; give a function without arguments"
-            raise InvalidCallbackError(message)
+        if self.when is not None:
+            _check_callback(self.when, role="when")
+            _check_predicate(self.when)
+        name: object = self.name
+        if name is not None and (not isinstance(name, str) or not name):
+            message = f"name={name!r} is not possible; give a text that is not empty"
+            raise InvalidOptionError(message, option="name", value=name)
         if self.limit is not None:
             _check_number("limit", self.limit, 0)
         _check_number("repeat", self.repeat, 1)
@@ -82,7 +69,7 @@ class Handler:
     """
 
     __slots__ = (
-        "_n_agreed",
+        "_n_emissions",
         "_n_calls",
         "_user_call",
         "call",
@@ -90,26 +77,28 @@ class Handler:
         "name",
         "options",
         "order",
+        "takes_nothing",
     )
 
     def __init__(self, callback: Callable[..., object], options: Options, order: int) -> None:
-        _check_callback(callback)
+        _check_callback(callback, role="a callback")
         self.callback = callback
         self.options = options
         self.order = order
         self.name = options.name or _name_of(callback)
-        self._n_agreed = 0
+        self._n_emissions = 0
         self._n_calls = 0
-        self._user_call = _without_arguments(callback) if _takes_nothing(callback) else callback
+        self.takes_nothing = _takes_nothing(callback)
+        self._user_call = _without_arguments(callback) if self.takes_nothing else callback
         #: What an emission calls: the callback itself where nothing has to be decided.
         self.call = self._user_call if options.are_plain else self._call_by_options
 
     def _call_by_options(self, *args: Any, **kwargs: Any) -> None:
         options = self.options
-        if options.when is not None and not options.when():
-            return
-        self._n_agreed += 1
-        if self._n_agreed % options.every:
+        self._n_emissions += 1
+        is_turn = self._n_emissions % options.every == 0
+        agrees = options.when is None or options.when()
+        if not (is_turn and agrees):
             return
         for _ in range(options.repeat):
             if options.limit is not None and self._n_calls >= options.limit:
@@ -139,18 +128,27 @@ def _name_of(callback: Callable[..., object]) -> str:
     return getattr(inner, "__name__", None) or type(inner).__name__
 
 
-def _check_callback(callback: object) -> None:
+def _check_predicate(when: Callable[[], object]) -> None:
+    try:
+        inspect.signature(when).bind()
+    except TypeError as error:
+        message = f"when={when!r} cannot be asked, since it is called without arguments: {error}"
+        raise InvalidCallbackError(message) from error
+    except ValueError:  # some builtins do not tell
+        pass
+
+
+def _check_callback(callback: object, role: str) -> None:
     if not callable(callback):
-        message = f"{callback!r} cannot be a callback, since it cannot be called"
-        raise InvalidCallbackError(message)
+        message = f"{callback!r} cannot be {role}, since it cannot be called"
+        raise InvalidCallbackError(message, callback=callback)
     inner: Any = callback
     while isinstance(inner, functools.partial):
         inner = inner.func
-    if not inspect.isroutine(inner) and not inspect.isclass(inner):
-        inner = type(inner).__call__
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+    called = (inner,) if inspect.isclass(inner) else (inner, type(inner).__call__)
+    if any(inspect.iscoroutinefunction(c) or inspect.isasyncgenfunction(c) for c in called):
         message = (
-            f"{callback!r} cannot be a callback, since it is a coroutine function and nobody would "
-            f"await it; register a function that starts it: asyncio.create_task(...)"
+            f"{callback!r} cannot be {role}, since it is a coroutine function and nobody would "
+            f"await it; give a plain function, which may start it: asyncio.create_task(...)"
         )
-        raise InvalidCallbackError(message)
+        raise InvalidCallbackError(message, callback=callback)

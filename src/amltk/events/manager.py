@@ -5,44 +5,28 @@
     emit(event, 1) ──▶ channel of the event ──▶ callback, callback, callback
                         count += 1               in the order of registration
 
-The tuples of a channel are replaced, never changed, when somebody registers or is removed: an
+The listeners of a channel are replaced, never changed, when somebody registers or is removed: an
 emission that is under way goes on with the ones it began with.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ParamSpec, overload
 
+from amltk.events.caller import place_of_failure
+from amltk.events.channel import Channel
 from amltk.events.event import Event, PlainEvent, name_of_event
-from amltk.events.handler import CallbackFailure, Handler, Options
+from amltk.events.failure import Arguments, CallbackFailure, mismatch_of
+from amltk.events.handler import Handler, Options
 from amltk.events.subscriber import Subscriber
-from amltk.exceptions import CallbackArgumentsError, InvalidOptionError, UnknownCallbackError
+from amltk.exceptions import InvalidOptionError, UnknownCallbackError
 
 P = ParamSpec("P")
 
-#: What is passed on to callbacks.
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
-
-
-class _Channel:
-    """One event: how often it was emitted and who listens."""
-
-    __slots__ = ("count", "listeners")
-
-    def __init__(self) -> None:
-        self.count = 0
-        #: The handlers and, so that emitting is quick, what to call for each of them.
-        self.listeners: tuple[tuple[Handler, ...], tuple[Callable[..., object], ...]] = ((), ())
-
-    @property
-    def handlers(self) -> tuple[Handler, ...]:
-        return self.listeners[0]
-
-    def replace(self, handlers: tuple[Handler, ...]) -> None:
-        self.listeners = handlers, tuple(handler.call for handler in handlers)
+#: Not an argument. Not UNSET, which somebody may want to pass on.
+_NOTHING: Any = object()
 
 
 class EventManager:
@@ -54,7 +38,7 @@ class EventManager:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._channels: dict[Hashable, _Channel] = {}
+        self._channels: dict[Hashable, Channel] = {}
         self._n_registered = 0
         #: Hears of callbacks that raise, and says whether it has taken care of the error; the
         #: emission then goes on. Where it has not, or there is none, ``emit`` raises.
@@ -160,43 +144,52 @@ class EventManager:
     def emit(self, event: Event[P], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
     @overload
     def emit(self, event: PlainEvent, /, *args: Any, **kwargs: Any) -> None: ...
-    def emit(self, event: Any, /, *args: Any, **kwargs: Any) -> None:
+    def emit(
+        self,
+        event: Any,
+        first: Any = _NOTHING,
+        second: Any = _NOTHING,
+        /,
+        *rest: Any,
+        **kwargs: Any,
+    ) -> None:
         """Call the callbacks of an event, in the order of registration.
 
         Args:
             event: The event.
-            *args: Passed on to the callbacks.
+            first: With all that follows, passed on to the callbacks; the first two have names
+                because that is much quicker than unpacking a star.
+            second: As ``first``.
+            *rest: As ``first``.
             **kwargs: Passed on to the callbacks.
 
         Raises:
             CallbackArgumentsError: When the arguments do not fit a callback.
             BaseException: What a callback raised, with a note that names event and callback.
         """
-        channel = self._channels.get(event) or self._channel(event)
-        channel.count += 1
-        handlers, calls = channel.listeners
-        if not calls:
-            return
-        remaining = iter(calls)
-        # One loop for each of the usual numbers of arguments: calling with a star costs half as
-        # much again as the call itself.
         try:
-            if kwargs or len(args) > 2:  # noqa: PLR2004 - three are rare enough
-                for call in remaining:
-                    call(*args, **kwargs)
-            elif not args:
-                for call in remaining:
-                    call()
-            elif len(args) == 1:
-                first = args[0]
-                for call in remaining:
-                    call(first)
-            else:
-                first, second = args
-                for call in remaining:
-                    call(first, second)
+            channel = self._channels[event]
+        except KeyError:
+            channel = self._channel(event)
+        channel.count += 1
+        listeners = channel.listeners
+        try:
+            if second is _NOTHING and not kwargs:
+                if first is _NOTHING:
+                    listeners.call_with_0()
+                else:
+                    listeners.call_with_1(first)
+                return
+            if not rest and not kwargs:
+                listeners.call_with_2(first, second)
+                return
         except BaseException as error:
-            self._go_on_after(error, event, handlers, remaining, (args, kwargs))
+            place = place_of_failure(error.__traceback__)
+            arguments = (_given(first, second), kwargs)
+            self._failed(error, event, listeners.handlers[place], arguments)
+            self._call_each(event, listeners.handlers[place + 1 :], arguments)
+            return
+        self._call_each(event, listeners.handlers, (_given(first, second) + rest, kwargs))
 
     def emit_many(self, events: Mapping[Any, Arguments]) -> None:
         """Emit several events as one: callbacks run in the order of registration over all.
@@ -213,7 +206,7 @@ class EventManager:
         for event, arguments in events.items():
             channel = self._channels.get(event) or self._channel(event)
             channel.count += 1
-            handlers = channel.listeners[0]
+            handlers = channel.handlers
             if handlers:
                 n_listening += 1
                 planned.extend([(handler, event, arguments) for handler in handlers])
@@ -253,15 +246,17 @@ class EventManager:
         Raises:
             UnknownCallbackError: When there is no such callback.
         """
-        channels = self._channels if event is None else {event: self._channel(event)}
+        channels = list(self._channels.values())
+        if event is not None:
+            channels = [self._channels[event]] if event in self._channels else []
         n_removed = 0
-        for channel in channels.values():
+        for channel in channels:
             kept = tuple(h for h in channel.handlers if not _is(h, name_or_callback))
             n_removed += len(channel.handlers) - len(kept)
             if len(kept) != len(channel.handlers):
                 channel.replace(kept)
         if not n_removed:
-            names = sorted({h.name for channel in channels.values() for h in channel.handlers})
+            names = sorted({h.name for channel in channels for h in channel.handlers})
             where = f'"{self.name}"' if event is None else name_of_event(event)
             message = (
                 f"{name_or_callback!r} cannot be removed, since it does not listen to {where}; "
@@ -270,31 +265,22 @@ class EventManager:
             raise UnknownCallbackError(message)
         return n_removed
 
-    def _channel(self, event: Hashable) -> _Channel:
+    def _channel(self, event: Hashable) -> Channel:
         channel = self._channels.get(event)
         if channel is None:
             # `setdefault` is atomic: two threads that come first get one channel.
-            channel = self._channels.setdefault(event, _Channel())
+            channel = self._channels.setdefault(event, Channel())
         return channel
 
-    def _go_on_after(
-        self,
-        error: BaseException,
-        event: Hashable,
-        handlers: tuple[Handler, ...],
-        remaining: Iterator[Callable[..., object]],
-        arguments: Arguments,
+    def _call_each(
+        self, event: Hashable, handlers: tuple[Handler, ...], arguments: Arguments
     ) -> None:
-        """Report a callback that raised and call those that come after it."""
         args, kwargs = arguments
-        n_left = remaining.__length_hint__()  # type: ignore[attr-defined] # tuple iterators know
-        place = len(handlers) - n_left
-        self._failed(error, event, handlers[place - 1], arguments)
-        for handler in handlers[place:]:
+        for handler in handlers:
             try:
                 handler.call(*args, **kwargs)
-            except BaseException as another:
-                self._failed(another, event, handler, arguments)
+            except BaseException as error:
+                self._failed(error, event, handler, arguments)
 
     def _failed(
         self, error: BaseException, event: Hashable, handler: Handler, arguments: Arguments
@@ -304,7 +290,7 @@ class EventManager:
         Only ever called where an exception is being handled, so that what is raised keeps the
         traceback.
         """
-        mismatch = _mismatch(error, event, handler, arguments)
+        mismatch = mismatch_of(error, event, handler, arguments)
         if mismatch is not None:
             mismatch.__cause__ = error
             error = mismatch
@@ -312,9 +298,19 @@ class EventManager:
             f'raised in callback "{handler.name}" of event {name_of_event(event)} of "{self.name}"'
         )
         error.add_note(note)
-        failure = CallbackFailure(self.name, event, handler.name, error)
+        failure = CallbackFailure(
+            event=event,
+            callback_name=handler.name,
+            callback=handler.callback,
+            error=error,
+            emitter_name=self.name,
+        )
         if self.on_failure is None or not self.on_failure(failure):
             raise error
+
+
+def _given(*values: Any) -> tuple[Any, ...]:
+    return tuple(value for value in values if value is not _NOTHING)
 
 
 def _by_order(planned: tuple[Handler, Hashable, Arguments]) -> int:
@@ -323,32 +319,3 @@ def _by_order(planned: tuple[Handler, Hashable, Arguments]) -> int:
 
 def _is(handler: Handler, name_or_callback: object) -> bool:
     return name_or_callback in (handler.name, handler.callback)
-
-
-def _mismatch(
-    error: BaseException, event: Hashable, handler: Handler, arguments: Arguments
-) -> CallbackArgumentsError | None:
-    """Tell a call that did not fit its callback from an error inside the callback."""
-    if not isinstance(error, TypeError) or error.__traceback__ is None:
-        return None
-    innermost = error.__traceback__
-    while innermost.tb_next is not None:
-        innermost = innermost.tb_next
-    if not innermost.tb_frame.f_globals.get("__name__", "").startswith("amltk.events"):
-        return None
-    args, kwargs = arguments
-    try:
-        signature = inspect.signature(handler.callback)
-    except (TypeError, ValueError):
-        return None
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as reason:
-        shown = [repr(value) for value in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
-        message = (
-            f'callback "{handler.name}" takes {signature}, but event {name_of_event(event)} was '
-            f"emitted with ({', '.join(shown)}): {reason}; change one of them, or let the "
-            f"callback take no arguments at all"
-        )
-        return CallbackArgumentsError(message, callback=handler.name, event=event)
-    return None

@@ -68,6 +68,9 @@ class Channel:
         #: A large payload that is being read: its header, the room for it, how much is there.
         self._large: tuple[int, int, bytearray] | None = None
         self._n_large = 0
+        #: Whether the other end is known to have closed with frames of ours unread: a call whose
+        #: frame was the last one has not started then.
+        self.was_not_read = False
 
     def wants_to_write(self) -> bool:
         """Whether something is still to be written."""
@@ -100,6 +103,9 @@ class Channel:
                 sent = self.sock.send(part)
             except BlockingIOError:
                 return
+            except OSError:
+                self.was_not_read = True
+                raise
             if sent == len(part):
                 outbox.popleft()
             else:
@@ -117,7 +123,8 @@ class Channel:
                 is_open = self._read_large() if self._large else self._read_small()
             except BlockingIOError:
                 return frames, True
-            except OSError:  # reset: the worker died with frames of ours unread
+            except OSError:  # the connection was reset, which tells just that
+                self.was_not_read = True
                 is_open = False
             frames.extend(self._complete_frames())
             if not is_open:

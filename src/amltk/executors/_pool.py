@@ -30,7 +30,7 @@ from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from typing import Any
 
-from amltk._future import LightFuture
+from amltk._future import PENDING, RUNNING, LightFuture
 from amltk.exceptions import ExecutorError, WorkerDiedError, WorkerStartError
 from amltk.executors import _launch
 from amltk.executors._frames import Channel, Kind
@@ -78,6 +78,9 @@ class PoolFuture(LightFuture[Any]):
         """
         return super().cancel() or self._pool.ask_to_end(self)
 
+    def _back_to_waiting(self) -> bool:
+        return self._change((RUNNING,), PENDING)
+
     def cancel_pending(self) -> bool:
         """Cancel the call only if it has not started.
 
@@ -95,6 +98,7 @@ class _Worker:
         self.channel = channel
         self.sentinel = _launch.open_sentinel(process.pid)
         self.call: PoolFuture | None = None
+        self.payload = b""
         self.n_calls = 0
         self.is_ready = False
         #: Its end of the socket is closed, or it was asked to leave: it gets no more calls.
@@ -414,10 +418,21 @@ class Pool:
         worker.process.release()
 
     def _complete_dead(self, call: PoolFuture, worker: _Worker, exit_code: int | None) -> None:
+        if worker.channel.was_not_read and self._take_back(call, worker.payload):
+            return
         if self._decide(call):
             self._complete_cancelled(call)
         else:
             self._complete(call, error=_death_of(worker.process.pid, exit_code, call._name))
+
+    def _take_back(self, call: PoolFuture, payload: bytes) -> bool:
+        """Let a call wait again whose worker was dead before it came; tell whether it may."""
+        with self._lock:
+            if call._end_asked or not call._back_to_waiting():
+                return False
+            call._payload = payload
+            self._waiting.appendleft(call)
+            return True
 
     # ------------------------------------------------------------------------- calls
 
@@ -434,7 +449,7 @@ class Pool:
         worker.n_calls += 1
         number = next(self._numbers)
         function, payload = future._function, future._payload
-        future._payload = b""
+        worker.payload, future._payload = payload, b""
         if function is None:
             self._send(worker, Kind.CALL, number, payload)
             return True
@@ -500,7 +515,7 @@ class Pool:
             _, self._start_error = unpack_outcome(payload)
 
     def _on_outcome(self, worker: _Worker, payload: bytes | bytearray) -> None:
-        call, worker.call = worker.call, None
+        call, worker.call, worker.payload = worker.call, None, b""
         if call is None:
             return  # said by a worker after its call was written off
         if not worker.is_leaving:

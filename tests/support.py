@@ -86,7 +86,7 @@ def write_atomically(path, text):
     temporary.rename(path)
 
 
-class TwoArguments(Exception):
+class TwoArgumentsError(Exception):
     """An exception that pickle cannot make again."""
 
     def __init__(self, one, two):
@@ -113,7 +113,7 @@ def return_unpicklable():
 
 
 def raise_two_arguments():
-    raise TwoArguments(1, 2)
+    raise TwoArgumentsError(1, 2)
 
 
 def raise_system_exit():
@@ -148,7 +148,10 @@ def is_alive(pid):
 
 def start_script(code, *args):
     """Run a script in a fresh interpreter, as a user would."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
+    }
     return subprocess.Popen(
         [sys.executable, *map(str, [code, *args])],
         env=environment,

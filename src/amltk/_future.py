@@ -223,7 +223,7 @@ class LightFuture(Future[R]):
             if tell is not None:
                 for waiter in self._own_waiters or ():
                     getattr(waiter, tell)(self)
-            if state not in (PENDING, RUNNING):  # who is woken for less takes it for the end of the timeout
+            if state not in (PENDING, RUNNING):  # woken for less, it takes that for its timeout
                 condition.notify_all()
         return True
 

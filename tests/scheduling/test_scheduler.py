@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 
 import pytest
 import support
@@ -30,7 +31,7 @@ def note_events(scheduler):
     seen = []
     for name in EVENTS:
         event = getattr(Scheduler, name)
-        scheduler.on(event, (lambda name: lambda: seen.append(name))(name), name=f"note-{name}")
+        scheduler.on(event, lambda *_, name=name: seen.append(name), name=f"note-{name}")
     return seen
 
 
@@ -294,9 +295,7 @@ class TestCallbacksThatRaise:
         assert seen[-1] == "FINISHED"
         assert task.n_running == 0
 
-    @pytest.mark.parametrize(
-        "name", ["SUBMITTED", "DONE", "RETURNED", "F_SUBMITTED", "F_RETURNED"]
-    )
+    @pytest.mark.parametrize("name", ["SUBMITTED", "DONE", "RETURNED", "F_SUBMITTED", "F_RETURNED"])
     def test_the_outcome_of_a_call_stays_what_it_is(self, name):
         scheduler = Scheduler.with_sequential()
         task = Task(support.double, scheduler)
@@ -364,7 +363,7 @@ class TestCallbacksThatRaise:
             return one, two
 
         sequential.on(Scheduler.STARTED, picky)
-        with pytest.raises(CallbackArgumentsError, match="picky.*scheduler-started"):
+        with pytest.raises(CallbackArgumentsError, match=r"picky.*scheduler-started"):
             sequential.run()
 
     def test_after_an_error_nothing_new_is_taken(self, sequential):
@@ -479,10 +478,17 @@ class TestExecutors:
         with pytest.raises(InvalidOptionError, match="terminate"):
             Scheduler(manual, terminate=3)
 
-    @pytest.mark.parametrize("options", [{"timeout": -1}, {"timeout": float("nan")},
-                                         {"end_on_exception": 3}, {"end_on_exception": (3,)}])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"timeout": -1},
+            {"timeout": float("nan")},
+            {"end_on_exception": 3},
+            {"end_on_exception": (3,)},
+        ],
+    )
     def test_wrong_options_of_a_run_are_refused(self, sequential, options):
-        with pytest.raises(InvalidOptionError, match="not possible|cannot last"):
+        with pytest.raises(InvalidOptionError, match=r"not possible|cannot last"):
             sequential.run(**options)
 
 
@@ -588,6 +594,10 @@ class TestLoops:
 
 
 class TestCompletionOrder:
+    @staticmethod
+    def note(seen, name, first, *_):
+        seen.append((name, getattr(first, "number", first)))
+
     @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
     def test_callbacks_are_a_function_of_the_order_of_completions(self, order):
         def once():
@@ -595,9 +605,7 @@ class TestCompletionOrder:
             scheduler = Scheduler(manual)
             task = Task(support.double, scheduler)
             for event in (Task.SUBMITTED, Task.DONE, Task.F_RETURNED, Task.RETURNED):
-                task.on(
-                    event, (lambda e: lambda *a: seen.append((e.name, getattr(a[0], "number", a[0]))))(event)
-                )
+                task.on(event, partial(self.note, seen, event.name))
 
             async def drive():
                 run = asyncio.ensure_future(scheduler.async_run())
@@ -655,4 +663,3 @@ def test_a_chain_of_a_million_calls_runs_in_constant_stack_and_memory(sequential
     assert sequential.run() is ExitCode.EXHAUSTED
     assert task.event_counts[Task.RETURNED] == 1_000_000
     assert sizes[-1] - sizes[1] < 20e6
-

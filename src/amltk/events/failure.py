@@ -34,7 +34,25 @@ class CallbackFailure:
     emitter_name: str
 
 
-def mismatch_of(
+def failure_of(
+    error: BaseException,
+    event: Hashable,
+    handler: Handler,
+    arguments: Arguments,
+    emitter_name: str,
+) -> CallbackFailure:
+    """Name emitter, event and callback in the error, and put it on record."""
+    mismatch = _mismatch_of(error, event, handler, arguments)
+    if mismatch is not None:
+        mismatch.__cause__ = error
+        error = mismatch
+    error.add_note(
+        f'raised in callback "{handler.name}" of event {name_of_event(event)} of "{emitter_name}"'
+    )
+    return CallbackFailure(event, handler.name, handler.callback, error, emitter_name)
+
+
+def _mismatch_of(
     error: BaseException, event: Hashable, handler: Handler, arguments: Arguments
 ) -> CallbackArgumentsError | None:
     """Tell a call that did not fit its callback from an error inside the callback."""

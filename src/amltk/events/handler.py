@@ -69,8 +69,8 @@ class Handler:
     """
 
     __slots__ = (
-        "_n_emissions",
         "_n_calls",
+        "_n_emissions",
         "_user_call",
         "call",
         "callback",

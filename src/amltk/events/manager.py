@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, overload
 from amltk.events.caller import place_of_failure
 from amltk.events.channel import Channel
 from amltk.events.event import Event, PlainEvent, name_of_event
-from amltk.events.failure import Arguments, CallbackFailure, mismatch_of
+from amltk.events.failure import Arguments, CallbackFailure, failure_of
 from amltk.events.handler import Handler, Options
 from amltk.events.subscriber import Subscriber
 from amltk.exceptions import InvalidOptionError, UnknownCallbackError
@@ -211,7 +211,7 @@ class EventManager:
                 n_listening += 1
                 planned.extend([(handler, event, arguments) for handler in handlers])
         if n_listening > 1:
-            planned.sort(key=_by_order)
+            planned.sort(key=lambda one: one[0].order)
         for handler, event, (args, kwargs) in planned:
             try:
                 handler.call(*args, **kwargs)
@@ -290,31 +290,13 @@ class EventManager:
         Only ever called where an exception is being handled, so that what is raised keeps the
         traceback.
         """
-        mismatch = mismatch_of(error, event, handler, arguments)
-        if mismatch is not None:
-            mismatch.__cause__ = error
-            error = mismatch
-        note = (
-            f'raised in callback "{handler.name}" of event {name_of_event(event)} of "{self.name}"'
-        )
-        error.add_note(note)
-        failure = CallbackFailure(
-            event=event,
-            callback_name=handler.name,
-            callback=handler.callback,
-            error=error,
-            emitter_name=self.name,
-        )
+        failure = failure_of(error, event, handler, arguments, self.name)
         if self.on_failure is None or not self.on_failure(failure):
-            raise error
+            raise failure.error
 
 
 def _given(*values: Any) -> tuple[Any, ...]:
     return tuple(value for value in values if value is not _NOTHING)
-
-
-def _by_order(planned: tuple[Handler, Hashable, Arguments]) -> int:
-    return planned[0].order
 
 
 def _is(handler: Handler, name_or_callback: object) -> bool:

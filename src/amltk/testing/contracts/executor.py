@@ -123,7 +123,7 @@ class ExecutorContract:
         """A call that returns nothing has returned."""
         task = Task(lambda: None, scheduler)
         seen = self.collect(task, task.RETURNED)
-        scheduler.on_start(lambda: task())
+        scheduler.on_start(task)
         self.run(scheduler)
         assert seen == [("task-returned", None)]
 
@@ -188,7 +188,7 @@ class ExecutorContract:
         batch = task.batch([(x, x) for x in range(10)])
         results: list[list[int]] = []
         batch.on_batch_returned(results.append)
-        scheduler.on_start(lambda: batch.submit())
+        scheduler.on_start(batch.submit)
         self.run(scheduler)
         assert results == [[2 * x for x in range(10)]]
 
@@ -201,9 +201,7 @@ class ExecutorContract:
         assert len(seen) == 2
         assert not task.futures()
 
-    def test_stop_cancels_what_has_not_started(
-        self, scheduler: Scheduler, traits: Traits
-    ) -> None:
+    def test_stop_cancels_what_has_not_started(self, scheduler: Scheduler, traits: Traits) -> None:
         """Each call ends exactly once, run or cancelled, and the executor goes on."""
         task = Task(time.sleep, scheduler)
         seen = self.collect(task, task.RETURNED, task.F_CANCELLED)

@@ -24,6 +24,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(typing|collections|concurrent|asyncio|builtins|abc|enum|multiprocessing)\..*"),
     (r"py:.*", r"(ValueError|TypeError|RuntimeError|LookupError|ImportError|Exception|object)"),
     (r"py:.*", r"(UserWarning|RuntimeWarning|RuntimeError|BrokenExecutor|Executor|Enum|str)"),
+    # The base of the future, which users never name, and an error of the standard library.
+    (r"py:.*", r"(amltk\._future\.LightFuture|CancelledError)"),
     # Type variables.
     (r"py:.*", r"(.*\.)?(P|Q|R|SelfT|T)"),
 ]

@@ -1,4 +1,4 @@
-"""Every error and warning that amltk raises, in one tree.
+"""Every error and warning that amltk raises, in one tree::
 
     AmltkError
     ├── InvalidCallbackError (TypeError)        a callback that cannot be one
@@ -114,7 +114,7 @@ class WorkerDiedError(CallError):
 
     #: The worker's process id.
     pid: int
-    #: Exit code as the operating system tells it: negative for a signal, ``None`` if unknown.
+    #: Exit code as the operating system tells it, negative for a signal, ``None`` if unknown.
     exit_code: int | None
     #: Name of the signal that ended the worker, such as ``"SIGKILL"``, or ``None``.
     signal_name: str | None

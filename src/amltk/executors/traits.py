@@ -13,7 +13,7 @@ class Traits:
     assume of an executor that says nothing.
     """
 
-    #: Calls have to travel as bytes: the worker does not share this process's memory.
+    #: Calls have to travel as bytes, since the worker does not share this process's memory.
     pickles: bool = True
     #: The executor packs calls into bytes by itself, so that nobody has to do it for it.
     packs_itself: bool = False

@@ -1,6 +1,7 @@
 """Every error and warning that amltk raises, in one tree.
 
 Drawn::
+
     AmltkError
     ├── InvalidCallbackError (TypeError)        a callback that cannot be one
     ├── InvalidOptionError (ValueError)         an option with a value that makes no sense

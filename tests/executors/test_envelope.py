@@ -39,6 +39,15 @@ def raise_speechless():
     raise Speechless
 
 
+class UnreadableError(Exception):
+    def __reduce__(self):
+        return support.Unreadable().__reduce__()
+
+
+def raise_unreadable():
+    raise UnreadableError(1, 2)
+
+
 class TestCalls:
     def test_a_result_comes_back(self):
         assert travel(support.add, 1, y=5) == (True, 6)
@@ -83,10 +92,10 @@ class TestCalls:
         assert "UnpicklingError: cannot be read" in str(error)
 
     def test_an_exception_that_cannot_be_made_again_comes_back_as_text(self):
-        _, error = travel(support.raise_two_arguments)
+        _, error = travel(raise_unreadable)
         assert isinstance(error, RemoteError)
-        assert error.type_name == "support.TwoArgumentsError"
-        assert "raise TwoArgumentsError(1, 2)" in error.traceback_text
+        assert error.type_name.endswith(".UnreadableError")
+        assert "raise UnreadableError(1, 2)" in error.traceback_text
 
     def test_an_exception_that_cannot_say_what_it_is_comes_back(self):
         returned, error = travel(raise_speechless)
@@ -154,7 +163,6 @@ class TestDumps:
         assert pickle.loads(payload)() == 3
 
     def test_modules_that_the_user_registered_travel_by_value(self):
-        assert b"__code__" not in dumps(support.double)
         by_reference = dumps(support.double)
         cloudpickle.register_pickle_by_value(support)
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from rich.table import Table
+from rich.text import Text
 
 from amltk.scheduling.snapshot import SchedulerSnapshot, TaskSnapshot
 
@@ -67,7 +68,7 @@ def task_table(snapshot: SchedulerSnapshot, rates: Rates) -> Table:
         table.add_column(column, justify="right")
     for task in merge_by_name(snapshot.tasks):
         table.add_row(
-            task.name,
+            Text(task.name),  # as it is: brackets in it are no markup
             str(task.submitted),
             str(task.running),
             str(task.returned),

@@ -135,7 +135,9 @@ class Engine:
                 inner.cancel()
         elif self._terminator is not None:
             self._terminator(self.executor, grace_s)
-        wait_for(ending, timeout=grace_s + _SETTLE_S)
+        # `wait` would go on for those that were cancelled before they started: they count as done
+        # there only once a worker comes across them.
+        wait_for([inner for inner in ending if not inner.done()], timeout=grace_s + _SETTLE_S)
 
     def close(self, *, wait: bool) -> None:
         """Shut the executor down.

@@ -27,11 +27,12 @@ class InterruptGuard:
     """What Ctrl-C does while a run is on.
 
     Args:
-        interrupt: Asks the run to end; called in the main thread.
+        interrupt: Asks the run to end; called in the main thread, and told whether the coroutine
+            of the run is going to be cancelled for this very Ctrl-C.
         previous: The handler that was there before.
     """
 
-    def __init__(self, interrupt: Callable[[], object], previous: Any) -> None:
+    def __init__(self, interrupt: Callable[[bool], object], previous: Any) -> None:
         self._interrupt = interrupt
         self._previous = previous
         self._count = 0
@@ -41,19 +42,21 @@ class InterruptGuard:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Handle SIGINT."""
         self._count += 1
-        self._interrupt()
-        if _in_users_code(frame):
+        in_users_code = _in_users_code(frame)
+        cancels = self.runner_raises and self._count == 1 and not in_users_code
+        self._interrupt(cancels)
+        if in_users_code:
             raise KeyboardInterrupt
-        if self.runner_raises and self._count == 1:
+        if cancels:
             self._previous(signum, frame)
 
 
 @contextmanager
-def guard_interrupts(interrupt: Callable[[], object]) -> Iterator[InterruptGuard | None]:
+def guard_interrupts(interrupt: Callable[[bool], object]) -> Iterator[InterruptGuard | None]:
     """Have Ctrl-C end a run while the context lasts.
 
     Args:
-        interrupt: Asks the run to end.
+        interrupt: Asks the run to end; see ``InterruptGuard``.
 
     Yields:
         The guard, or ``None`` where Ctrl-C is not ours to handle: outside the main thread, or

@@ -103,6 +103,7 @@ class Run:
         self._asked: tuple[Reason, BaseException | None] | None = None
         self._failure: BaseException | None = None
         self._interrupted = False
+        self._cancelled_by_interrupt = False
         self._told_empty = False
         self._deadline: float | None = None
 
@@ -241,9 +242,14 @@ class Run:
             self._book.is_open = False
             self._book.handoff.nudge()
 
-    def interrupt(self) -> None:
-        """End the run because of Ctrl-C; a second time, leave behind what does not end."""
+    def interrupt(self, cancels: bool = False) -> None:  # noqa: FBT001, FBT002 - a callback
+        """End the run because of Ctrl-C; a second time, leave behind what does not end.
+
+        Args:
+            cancels: Whether the coroutine is going to be cancelled for this very Ctrl-C.
+        """
         self._interrupted = True
+        self._cancelled_by_interrupt |= cancels
         self.ask(Reason.INTERRUPTED)
         if self._book is not None:
             self._loop.call_soon_threadsafe(self._patience.lose)
@@ -351,7 +357,9 @@ class Run:
         self.ask(Reason.CALL_RAISED, error)
 
     def _coroutine_cancelled(self) -> None:
-        if self.phase is Phase.RUNNING and self._asked is None:
+        if self._cancelled_by_interrupt:
+            self._cancelled_by_interrupt = False  # one Ctrl-C is one demand, not two
+        elif self.phase is Phase.RUNNING and self._asked is None:
             self.ask(Reason.CANCELLED)
         else:
             self._patience.lose()

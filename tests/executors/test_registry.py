@@ -1,0 +1,107 @@
+import sys
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+import support
+
+from amltk.exceptions import InvalidOptionError, MissingExtraError
+from amltk.executors.processes import ProcessExecutor
+from amltk.executors.registry import adopt, factory_of, portable, traits_of
+from amltk.executors.sequential import SequentialExecutor
+from amltk.executors.traits import Traits
+
+
+class Unknown(Executor):
+    """Says nothing about itself."""
+
+
+class TestFactories:
+    @pytest.mark.parametrize(
+        ("engine", "kind"),
+        [
+            ("sequential", SequentialExecutor),
+            ("threads", ThreadPoolExecutor),
+            ("processes", ProcessExecutor),
+        ],
+    )
+    def test_a_name_makes_an_executor_each_time(self, engine, kind):
+        make = factory_of(engine)
+        with make() as one, make() as other:
+            assert (type(one), type(other)) == (kind, kind)
+            assert one is not other
+
+    def test_an_unknown_name_tells_those_that_there_are(self):
+        with pytest.raises(InvalidOptionError, match=r"there are: .*loky, processes") as caught:
+            factory_of("sloth")
+        assert (caught.value.option, caught.value.value) == ("engine", "sloth")
+
+    @pytest.mark.parametrize("engine", ["threads", "processes", "loky"])
+    def test_no_workers_are_refused_before_a_run(self, engine):
+        with pytest.raises(InvalidOptionError, match="max_workers=0") as caught:
+            factory_of(engine, max_workers=0)
+        assert (caught.value.option, caught.value.value) == ("max_workers", 0)
+
+    def test_a_missing_package_is_told_with_the_command_that_installs_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "loky", None)
+        with pytest.raises(MissingExtraError, match=r'pip install "amltk\[loky\]"') as caught:
+            factory_of("loky")
+        assert (caught.value.extra, caught.value.package) == ("loky", "loky")
+
+
+class TestTraits:
+    def test_an_executor_says_its_own(self):
+        class Own(Unknown):
+            traits = Traits(shares_machine=False)
+
+        assert traits_of(Own()) == Traits(shares_machine=False)
+
+    def test_what_is_no_traits_is_not_believed(self):
+        class Own(ThreadPoolExecutor):
+            traits = "fast"
+
+        with Own(1) as executor:
+            assert traits_of(executor).runs_in_threads
+
+    def test_of_an_unknown_executor_the_safe_ones_are_assumed(self):
+        assert traits_of(Unknown()) == Traits()
+
+    def test_a_subclass_is_known_by_its_parent(self):
+        class Pool(ThreadPoolExecutor):
+            pass
+
+        with Pool(1) as executor:
+            assert traits_of(executor) == Traits(pickles=False, runs_in_threads=True)
+
+    def test_our_pool_ends_calls_and_packs_itself(self):
+        with ProcessExecutor(1) as executor:
+            traits = traits_of(executor)
+        assert (traits.packs_itself, traits.ends_running_calls) == (True, True)
+
+
+class TestAdopt:
+    @pytest.mark.parametrize(
+        ("make", "can"),
+        [
+            (Unknown, False),
+            (lambda: ThreadPoolExecutor(1), False),
+            (lambda: ProcessPoolExecutor(1), True),
+            (lambda: ProcessExecutor(1), True),
+        ],
+    )
+    def test_it_knows_whose_calls_can_be_ended(self, make, can):
+        engine = adopt(make())
+        assert engine.can_end_calls is can
+        engine.close(wait=True)
+
+    def test_a_portable_function_is_still_the_function(self):
+        assert portable(support.double).function is support.double
+
+
+def test_importing_it_loads_no_engine(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import sys\n"
+        "import amltk.executors.registry\n"
+        "names = 'loky distributed multiprocessing psutil cloudpickle'.split()\n"
+        "print([name for name in names if name in sys.modules])\n"
+    )
+    assert support.start_script(tmp_path / "script.py").communicate(timeout=20)[0] == "[]\n"

@@ -1,0 +1,93 @@
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+
+import pytest
+import support
+
+from amltk.executors.termination import end_processes, end_workers, worker_pids
+
+TIMEOUT = 20
+
+SLEEPER = "import time; time.sleep(600)"
+STUBBORN = (
+    "import signal, sys, time; from pathlib import Path\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "Path(sys.argv[1]).touch(); time.sleep(600)\n"
+)
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def start(code, *args):
+        started.append(subprocess.Popen([sys.executable, "-c", code, *map(str, args)]))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_processes_are_asked_to_end(start):
+    sleepers = [start(SLEEPER) for _ in range(3)]
+    assert end_processes([s.pid for s in sleepers], TIMEOUT) == []
+    assert [s.wait(TIMEOUT) for s in sleepers] == [-15, -15, -15]
+
+
+def test_those_that_do_not_are_killed_after_the_grace_and_named(start, tmp_path):
+    polite, stubborn = start(SLEEPER), start(STUBBORN, tmp_path / "up")
+    support.wait_for_file(tmp_path / "up")
+    begun = time.monotonic()
+    assert end_processes([polite.pid, stubborn.pid], 0.3) == [stubborn.pid]
+    assert 0.3 <= time.monotonic() - begun < 3
+    assert (polite.wait(TIMEOUT), stubborn.wait(TIMEOUT)) == (-15, -9)
+
+
+def test_their_children_end_with_them(start, tmp_path):
+    process = start(
+        f"import subprocess, sys, time; from pathlib import Path\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}])\n"
+        f"part = Path(sys.argv[1] + '.part'); part.write_text(str(child.pid))\n"
+        f"part.rename(sys.argv[1]); time.sleep(600)\n",
+        tmp_path / "pid",
+    )
+    child = int(support.wait_for_file(tmp_path / "pid"))
+    end_processes([process.pid], TIMEOUT)
+    assert not support.is_alive(child)
+
+
+def test_one_that_has_ended_is_not_waited_for(start):
+    ended = start("pass")
+    support.wait_until(lambda: not support.is_alive(ended.pid))  # a zombie: nobody collected it
+    begun = time.monotonic()
+    assert end_processes([ended.pid], TIMEOUT) == []
+    ended.wait(TIMEOUT)
+    assert end_processes([ended.pid], TIMEOUT) == []
+    assert time.monotonic() - begun < 5
+
+
+def test_nobody_to_end_is_fine():
+    assert end_processes([], 0.0) == []
+
+
+def test_the_workers_of_a_standard_pool_are_ended():
+    with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
+        running = [pool.submit(time.sleep, 600) for _ in range(2)]
+        support.wait_until(lambda: len(worker_pids(pool)) == 2)
+        workers = worker_pids(pool)
+        assert os.getpid() not in workers
+        end_workers(pool, TIMEOUT)
+        assert not any(support.is_alive(pid) for pid in workers)
+        assert all(isinstance(f.exception(TIMEOUT), BrokenExecutor) for f in running)
+
+
+def test_a_pool_without_workers_has_none_to_end():
+    pool = ProcessPoolExecutor(1)
+    pool.shutdown()
+    assert end_workers(pool, 0.0) == worker_pids(pool) == []

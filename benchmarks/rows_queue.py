@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 import tracemalloc
+import types
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
@@ -220,9 +221,10 @@ def run_chain(n: int) -> dict[str, Any]:
 
 
 def _depth() -> int:
-    frame, depth = sys._getframe(), 0
+    frame: types.FrameType | None = sys._getframe()
+    depth = 0
     while frame is not None:
-        frame, depth = frame.f_back, depth + 1  # type: ignore[assignment] # None at the end
+        frame, depth = frame.f_back, depth + 1
     return depth
 
 

@@ -23,8 +23,6 @@ MYPY = """
 strict = true
 python_version = 3.11
 mypy_path = {source}
-# A decorator that is rejected leaves its function untyped: reported once is enough.
-disable_error_code = untyped-decorator, unused-ignore
 [mypy-cloudpickle.*,loky.*,distributed.*,sklearn.*]
 ignore_missing_imports = true
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amltk.events.caller import caller_of
+from amltk.events.caller import Call, caller_of
 from amltk.events.handler import Handler
 
 
@@ -16,11 +16,11 @@ class _Listeners:
     __slots__ = ("call_with_0", "call_with_1", "call_with_2", "handlers")
 
     def __init__(self, handlers: tuple[Handler, ...]) -> None:
-        self.handlers = handlers
+        self.handlers: tuple[Handler, ...] = handlers
         calls = [handler.call for handler in handlers]
-        self.call_with_0 = caller_of(calls, 0)
-        self.call_with_1 = caller_of(calls, 1)
-        self.call_with_2 = caller_of(calls, 2)
+        self.call_with_0: Call = caller_of(calls, 0)
+        self.call_with_1: Call = caller_of(calls, 1)
+        self.call_with_2: Call = caller_of(calls, 2)
 
 
 _NOBODY = _Listeners(())
@@ -32,8 +32,8 @@ class Channel:
     __slots__ = ("count", "listeners")
 
     def __init__(self) -> None:
-        self.count = 0
-        self.listeners = _NOBODY
+        self.count: int = 0
+        self.listeners: _Listeners = _NOBODY
 
     @property
     def handlers(self) -> tuple[Handler, ...]:

@@ -24,7 +24,7 @@ class Emitter:
     """
 
     def __init__(self, name: str) -> None:
-        self.event_manager = EventManager(name)
+        self.event_manager: EventManager = EventManager(name)
 
     @property
     def name(self) -> str:

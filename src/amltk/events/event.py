@@ -32,7 +32,7 @@ class Event(Generic[P]):
     __slots__ = ("__weakref__", "_place", "_token", "name")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self._place: tuple[str, str] | None = None
         self._token: str | None = None
 

@@ -82,16 +82,18 @@ class Handler:
 
     def __init__(self, callback: Callable[..., object], options: Options, order: int) -> None:
         _check_callback(callback, role="a callback")
-        self.callback = callback
-        self.options = options
-        self.order = order
-        self.name = options.name or _name_of(callback)
+        self.callback: Callable[..., object] = callback
+        self.options: Options = options
+        self.order: int = order
+        self.name: str = options.name or _name_of(callback)
         self._n_emissions = 0
         self._n_calls = 0
-        self.takes_nothing = _takes_nothing(callback)
+        self.takes_nothing: bool = _takes_nothing(callback)
         self._user_call = _without_arguments(callback) if self.takes_nothing else callback
         #: What an emission calls: the callback itself where nothing has to be decided.
-        self.call = self._user_call if options.are_plain else self._call_by_options
+        self.call: Callable[..., object] = (
+            self._user_call if options.are_plain else self._call_by_options
+        )
 
     def _call_by_options(self, *args: Any, **kwargs: Any) -> None:
         options = self.options

@@ -29,7 +29,7 @@ class Subscriber(Generic[P]):
 
     def __init__(self, manager: EventManager, event: Hashable) -> None:
         self._manager = manager
-        self.event = event
+        self.event: Hashable = event
 
     def __repr__(self) -> str:
         """Show the event and whose it is."""

@@ -87,7 +87,7 @@ class PortableFunction(Generic[P, R]):
     __slots__ = ("_digest", "_payload", "function")
 
     def __init__(self, function: Callable[P, R]) -> None:
-        self.function = function
+        self.function: Callable[P, R] = function
         self._payload: bytes | None = None
         self._digest: bytes = b""
 

@@ -54,15 +54,25 @@ class Batch(Emitter, Generic[P, R]):
     #: One of the calls was cancelled.
     ANY_CANCELLED: ClassVar[Event[Future[Any]]] = Event("batch-any-cancelled")
 
+    #: Registers callbacks for ``BATCH_SUBMITTED``.
     on_batch_submitted: Subscriber[list[Future[R]]]
+    #: Registers callbacks for ``BATCH_RETURNED``.
     on_batch_returned: Subscriber[list[R]]
+    #: Registers callbacks for ``BATCH_DONE``.
     on_batch_done: Subscriber[list[R], list[BaseException], list[Future[R]]]
+    #: Registers callbacks for ``BATCH_FAILED``.
     on_batch_failed: Subscriber[[]]
+    #: Registers callbacks for ``BATCH_CANCELLED``.
     on_batch_cancelled: Subscriber[[]]
+    #: Registers callbacks for ``ANY_SUBMITTED``.
     on_any_submitted: Subscriber[Future[R]]
+    #: Registers callbacks for ``ANY_DONE``.
     on_any_done: Subscriber[Future[R]]
+    #: Registers callbacks for ``ANY_RETURNED``.
     on_any_returned: Subscriber[R]
+    #: Registers callbacks for ``ANY_EXCEPTION``.
     on_any_exception: Subscriber[BaseException]
+    #: Registers callbacks for ``ANY_CANCELLED``.
     on_any_cancelled: Subscriber[Future[R]]
 
     def __init__(
@@ -89,6 +99,7 @@ class Batch(Emitter, Generic[P, R]):
         self._n_ended = 0
         self._submitted = False
         self._failed = False
+        self._told_failed = False
         self._cancelled = False
         self._told_done = False
         self.event_manager.on_failure = task.scheduler.callback_failed
@@ -122,6 +133,30 @@ class Batch(Emitter, Generic[P, R]):
             BatchError: When the batch was submitted or cancelled before.
             SchedulerNotRunningError: When no run is on; submit from ``on_start``.
         """
+        # The loop waits at the gate before it tells the first call: nobody hears of a half batch.
+        with self._task.scheduler.gate:
+            self._submit_all()
+        return self.futures()
+
+    def cancel(self) -> bool:
+        """Cancel all calls that can be cancelled.
+
+        From now on the batch emits ``BATCH_CANCELLED`` and nothing more.
+
+        Returns:
+            Whether there was anything to cancel: ``False`` when the batch is done or cancelled.
+        """
+        with self._task.scheduler.gate:
+            if self._cancelled or (self._submitted and self._is_over()):
+                return False
+            self._cancelled = True
+        for future in self._futures:
+            future.cancel()
+        if self._submitted:
+            self._post(self._tell_cancelled)
+        return True
+
+    def _submit_all(self) -> None:
         if self._submitted or self._cancelled:
             before = "cancelled" if self._cancelled else "submitted"
             message = f"{self.name!r} was {before} before; make a new one with task.batch(...)"
@@ -142,24 +177,6 @@ class Batch(Emitter, Generic[P, R]):
         elif not self.args:
             self._post(self._tell_submitted)
             self._post(self._tell_done)
-        return self.futures()
-
-    def cancel(self) -> bool:
-        """Cancel all calls that can be cancelled.
-
-        From now on the batch emits ``BATCH_CANCELLED`` and nothing more.
-
-        Returns:
-            Whether there was anything to cancel: ``False`` when the batch is done or cancelled.
-        """
-        if self._cancelled or (self._submitted and self._is_over()):
-            return False
-        self._cancelled = True
-        for future in self._futures:
-            future.cancel()
-        if self._submitted:
-            self._post(self._tell_cancelled)
-        return True
 
     # ------------------------------------------------------------- what the copied task tells
 
@@ -172,7 +189,8 @@ class Batch(Emitter, Generic[P, R]):
         task.on_f_cancelled(self._one_cancelled)
 
     def _one_submitted(self, future: Future[R]) -> None:
-        self._n_announced += 1
+        with self._task.scheduler.gate:
+            self._n_announced += 1
         self._tell(self.ANY_SUBMITTED, future)
         if self._n_announced == len(self.args):
             self._tell_submitted()
@@ -211,6 +229,8 @@ class Batch(Emitter, Generic[P, R]):
     def _tell_done(self) -> None:
         if self._cancelled or self._told_done or not self._is_over():
             return
+        if self._failed and not self._told_failed:
+            return  # a call that ended early: that the batch failed comes first
         self._told_done = True
         cancelled = [future for future in self._futures if future.cancelled()]
         ended = [future for future in self._futures if not future.cancelled()]
@@ -230,6 +250,7 @@ class Batch(Emitter, Generic[P, R]):
 
     def _tell_failed(self) -> None:
         if not self._cancelled:
+            self._told_failed = True
             self.emit(self.BATCH_FAILED)
             self._tell_done()
 

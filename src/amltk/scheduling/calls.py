@@ -58,7 +58,7 @@ class CallBook:
         gate: AbstractContextManager[Any],
     ) -> None:
         self.engine = engine
-        self.handoff = Handoff(wake, self._settle_late)
+        self.handoff: Handoff = Handoff(wake, self._settle_late)
         self._emit = emit
         self._raised = raised
         self._gate = gate
@@ -72,7 +72,7 @@ class CallBook:
         #: Whether calls are taken.
         self.is_open = False
         #: Whether a call came since this was last set to ``False``.
-        self.has_news = False
+        self.has_news: bool = False
 
     @property
     def n_live(self) -> int:
@@ -116,7 +116,8 @@ class CallBook:
 
     def cancel(self, future: Future[Any]) -> bool:
         """Cancel a call; see ``Future.cancel``."""
-        inner = future._inner
+        with self._gate:  # whoever is in the middle of handing it to the engine is done first
+            inner = future._inner
         if inner is None:  # an inline engine has not come to it yet
             if not LightFuture.cancel(future):
                 return False
@@ -236,10 +237,12 @@ class CallBook:
                 audience.call_cancelled(future)
 
     def _settle_late(self, entry: Entry) -> None:
-        """Complete a call that ended after the run: nobody is told, but nobody waits in vain."""
+        """Complete a call that ended after the run: no event tells, but nobody waits in vain."""
         handle, future, inner = entry
         if handle == self._settle and self._futures.pop(future.number, None) is not None:
             ending, value = self.engine.outcome_of(inner)
+            if future._audience is not None:
+                future._audience.call_ended(future)
             _complete(future, _TOLD_LATE[ending], value)
 
 

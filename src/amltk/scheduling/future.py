@@ -24,7 +24,7 @@ class Audience(Protocol):
         """The executor did not take it; in the submitting thread."""
 
     def call_ended(self, future: Future[Any]) -> None:
-        """The call has ended; what became of it is told next."""
+        """The call has ended; what became of it is told next, unless the run was over before."""
 
     def call_submitted(
         self, future: Future[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -36,7 +36,7 @@ class Handoff:
         self._late = late
         self._sleeping = False
         #: Whether the run is over.
-        self.is_closed = False
+        self.is_closed: bool = False
 
     def put(self, entry: Entry) -> None:
         """Leave something for the loop to do; from any thread."""

@@ -37,7 +37,7 @@ class InterruptGuard:
         self._previous = previous
         self._count = 0
         #: Whether asyncio's runner takes care of raising ``KeyboardInterrupt``.
-        self.runner_raises = _is_runners(previous)
+        self.runner_raises: bool = _is_runners(previous)
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Handle SIGINT."""

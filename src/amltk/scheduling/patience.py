@@ -25,7 +25,7 @@ class Patience:
         self._on_cancel = on_cancel
         self._hurry: asyncio.Future[None] | None = None
         #: 0, 1 or 2; see the module.
-        self.urgency = 0
+        self.urgency: int = 0
 
     def lose(self) -> None:
         """Make it one degree more urgent; in the loop's thread."""

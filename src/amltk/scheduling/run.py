@@ -37,7 +37,7 @@ from amltk.scheduling.patience import Patience
 from amltk.scheduling.policy import EXIT_CODES, STOPPING, ExitCode, Reason, RunSettings
 from amltk.scheduling.snapshot import SchedulerSnapshot, TaskSnapshot
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: How long callbacks may keep the loop before others of the loop get their turn.
 SLICE_S = 0.005
@@ -98,7 +98,7 @@ class Run:
         self._terminate = terminate
         self._settings = settings
         self._gate = gate
-        self.phase = Phase.STARTING
+        self.phase: Phase = Phase.STARTING
         self._book: CallBook | None = None
         self._asked: tuple[Reason, BaseException | None] | None = None
         self._failure: BaseException | None = None
@@ -125,6 +125,7 @@ class Run:
         self._clock = Clock(self._loop)
         self._patience = Patience(self._coroutine_cancelled)
         self._ending: asyncio.Future[None] = self._loop.create_future()
+        self._swept: asyncio.Future[None] = self._loop.create_future()
         self._settled: asyncio.Future[None] = self._loop.create_future()
         self._started_at = self._clock.now()
         self._book = book = CallBook(
@@ -167,7 +168,10 @@ class Run:
 
     async def _end_calls(self, book: CallBook) -> None:
         if self._terminate is False:
-            self._settled.set_result(None)  # left alone, as was asked for
+            # What runs is left alone, as was asked for; what has not started is cancelled first.
+            await self._patience.wait_for(self._swept, until_urgency=2)
+            if not self._settled.done():
+                self._settled.set_result(None)
             return
         engine, inners = book.engine, book.mark_ending()
         work: Callable[[], object]
@@ -306,9 +310,11 @@ class Run:
             elif book.work_ahead() or (not book.n_live and self._notice_idle(book)):
                 pass
             elif took_any and book.n_live > CROWD:
+                self._notice_swept()
                 self._loop.call_later(LOOK_S, self._drain)
                 return
             elif handoff.sleep():
+                self._notice_swept()
                 return
             time = now()
             if self._deadline is not None and time >= self._deadline:
@@ -335,6 +341,10 @@ class Run:
             if not book.n_live and not book.handoff.entries:
                 self.ask(Reason.EXHAUSTED)
         return True
+
+    def _notice_swept(self) -> None:
+        if self.phase is Phase.FINISHING and not self._swept.done():
+            self._swept.set_result(None)
 
     def _begin_finishing(self, book: CallBook, reason: Reason) -> None:
         with self._gate:  # whoever is in the middle of a submission comes out of it first

@@ -90,14 +90,23 @@ class Scheduler(Emitter):
             weakref.WeakValueDictionary()
         )
         self.event_manager.on_failure = self.callback_failed
+        #: Registers callbacks for ``STARTED``.
         self.on_start: Subscriber[[]] = self.subscriber(self.STARTED)
+        #: Registers callbacks for ``FUTURE_SUBMITTED``.
         self.on_future_submitted: Subscriber[Future[Any]] = self.subscriber(self.FUTURE_SUBMITTED)
+        #: Registers callbacks for ``FUTURE_DONE``.
         self.on_future_done: Subscriber[Future[Any]] = self.subscriber(self.FUTURE_DONE)
+        #: Registers callbacks for ``FUTURE_CANCELLED``.
         self.on_future_cancelled: Subscriber[Future[Any]] = self.subscriber(self.FUTURE_CANCELLED)
+        #: Registers callbacks for ``EMPTY``.
         self.on_empty: Subscriber[[]] = self.subscriber(self.EMPTY)
+        #: Registers callbacks for ``TIMEOUT``.
         self.on_timeout: Subscriber[[]] = self.subscriber(self.TIMEOUT)
+        #: Registers callbacks for ``STOP``.
         self.on_stop: Subscriber[[]] = self.subscriber(self.STOP)
+        #: Registers callbacks for ``FINISHING``.
         self.on_finishing: Subscriber[[]] = self.subscriber(self.FINISHING)
+        #: Registers callbacks for ``FINISHED``.
         self.on_finished: Subscriber[[]] = self.subscriber(self.FINISHED)
 
     # ------------------------------------------------------------------------ constructors

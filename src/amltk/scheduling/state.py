@@ -80,7 +80,7 @@ class Calls:
         self._live: dict[int, CallState] = {}
         self._story: deque[tuple[int, CallState, Stimulus]] = deque(maxlen=20)
         #: How many calls were submitted so far; the next one gets this number.
-        self.n_submitted = 0
+        self.n_submitted: int = 0
 
     @property
     def n_live(self) -> int:

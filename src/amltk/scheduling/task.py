@@ -109,14 +109,23 @@ class Task(Emitter, Generic[P, R]):
     #: Several calls of which one wants to hear as of one.
     Batch = TaskBatch
 
+    #: Registers callbacks for ``SUBMITTED``.
     on_submitted: Subscriber[Future[R]]
+    #: Registers callbacks for ``DONE``.
     on_done: Subscriber[Future[R]]
+    #: Registers callbacks for ``RETURNED``.
     on_returned: Subscriber[R]
+    #: Registers callbacks for ``EXCEPTION``.
     on_exception: Subscriber[BaseException]
+    #: Registers callbacks for ``F_SUBMITTED``.
     on_f_submitted: Subscriber[Concatenate[Future[R], P]]
+    #: Registers callbacks for ``F_RETURNED``.
     on_f_returned: Subscriber[Future[R], R]
+    #: Registers callbacks for ``F_EXCEPTION``.
     on_f_exception: Subscriber[Future[R], BaseException]
+    #: Registers callbacks for ``F_CANCELLED``.
     on_f_cancelled: Subscriber[Future[R]]
+    #: Registers callbacks for ``F_CANCELLED``.
     on_cancelled: Subscriber[Future[R]]
 
     def __init__(
@@ -137,8 +146,9 @@ class Task(Emitter, Generic[P, R]):
         self.plugins: tuple[TaskPlugin, ...] = (
             tuple(plugins) if isinstance(plugins, Iterable) else (plugins,)
         )
-        self.n_called = 0
-        self._live: dict[int, Future[R]] = {}
+        self.n_called: int = 0
+        #: By identity, since each run counts its calls from 0; a dict for the order.
+        self._live: dict[Future[R], None] = {}
         self._portable = portable(function)
         self.event_manager.on_failure = scheduler.callback_failed
         self.on_submitted = self.subscriber(self.SUBMITTED)
@@ -160,7 +170,7 @@ class Task(Emitter, Generic[P, R]):
 
     def futures(self) -> list[Future[R]]:
         """Return the futures of the calls that have not ended, in order of submission."""
-        return list(self._live.values())
+        return list(self._live)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
         """Hand one call to the executor; the same as ``submit``."""
@@ -263,16 +273,16 @@ class Task(Emitter, Generic[P, R]):
     def call_accepted(self, future: Future[R]) -> None:
         """Count a call; told by the run."""
         self.n_called += 1
-        self._live[future.number] = future
+        self._live[future] = None
 
     def call_retracted(self, future: Future[R]) -> None:
         """Forget a call that the executor did not take; told by the run."""
         self.n_called -= 1
-        del self._live[future.number]
+        del self._live[future]
 
     def call_ended(self, future: Future[R]) -> None:
         """Count a call as not running any more; told by the run."""
-        del self._live[future.number]
+        del self._live[future]
 
     def call_submitted(
         self, future: Future[R], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -62,7 +62,7 @@ class ManualExecutor(Executor):
     def __init__(self) -> None:
         #: All calls that were ever submitted, in order.
         self.calls: list[ManualCall] = []
-        self.is_shut_down = False
+        self.is_shut_down: bool = False
 
     @property
     def waiting(self) -> list[ManualCall]:

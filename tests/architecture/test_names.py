@@ -1,0 +1,122 @@
+"""What users import: each name is there, and importing it loads little."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import amltk
+
+#: What users import, from where; see also ``__all__`` of each.
+NAMES = {
+    "amltk": {
+        "CallLimiter",
+        "Emitter",
+        "Event",
+        "EventManager",
+        "Scheduler",
+        "SequentialExecutor",
+        "Subscriber",
+        "Task",
+        "TaskPlugin",
+    },
+    "amltk.events": {
+        "CallbackFailure",
+        "Emitter",
+        "Event",
+        "EventManager",
+        "Subscriber",
+    },
+    "amltk.scheduling": {
+        "Batch",
+        "CallLimiter",
+        "Event",
+        "ExitCode",
+        "Future",
+        "Scheduler",
+        "SchedulerSnapshot",
+        "SequentialExecutor",
+        "Subscriber",
+        "Task",
+        "TaskPlugin",
+        "TaskSnapshot",
+    },
+}
+SOURCE = Path(amltk.__file__).parent
+MODULES = {path.relative_to(SOURCE.parent).with_suffix("") for path in SOURCE.rglob("*.py")}
+LISTING = sorted(
+    ".".join(path.parts).removesuffix(".__init__")
+    for path in MODULES
+    if "\n__all__ = " in (SOURCE.parent / path).with_suffix(".py").read_text()
+)
+#: The third-party packages and the slow modules that come only with what needs them.
+HEAVY = ("cloudpickle", "dask", "distributed", "loky", "matplotlib", "psutil", "rich", "sklearn")
+
+
+def loaded_by(code):
+    """Return the modules that some code loads in a fresh interpreter, beside the usual ones."""
+    program = f"""
+import json, sys
+before = set(sys.modules)
+{code}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def tops(modules):
+    return {name.partition(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize("where", NAMES)
+def test_a_package_exports_the_names_that_users_import(where):
+    assert set(importlib.import_module(where).__all__) == NAMES[where]
+
+
+@pytest.mark.parametrize("where", LISTING)
+def test_every_name_in_all_resolves(where):
+    module = importlib.import_module(where)
+
+    assert {name for name in module.__all__ if not hasattr(module, name)} == set()
+    assert set(module.__all__) <= set(dir(module))
+
+
+@pytest.mark.parametrize("where", ["amltk", "amltk.scheduling"])
+def test_a_lazy_name_is_one_object_wherever_it_is_imported_from(where):
+    module = importlib.import_module(where)
+
+    for name, home in module._WHERE.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)
+
+
+@pytest.mark.parametrize("where", NAMES)
+def test_an_unknown_name_is_an_attribute_error_that_names_it(where):
+    module = importlib.import_module(where)
+
+    with pytest.raises(AttributeError, match="Schedular"):
+        module.Schedular  # noqa: B018
+
+
+def test_the_version_is_a_string_of_numbers():
+    assert amltk.__version__.split(".")[0].isdigit()
+
+
+def test_importing_amltk_loads_only_the_standard_library():
+    loaded = loaded_by("import amltk")
+
+    assert tops(loaded) - {"amltk"} <= sys.stdlib_module_names
+    assert not {"asyncio", "concurrent.futures.process", "multiprocessing"} & set(loaded)
+
+
+def test_importing_scheduler_and_task_loads_no_package_of_an_extra():
+    loaded = loaded_by("from amltk import Scheduler, Task")
+
+    assert tops(loaded) - {"amltk"} <= sys.stdlib_module_names
+    assert not tops(loaded) & set(HEAVY)

@@ -36,9 +36,9 @@ task = Task(train, scheduler)
 
 # ------------------------------------------------------------------------------------ events
 
-manager.on(PAIR, take_str)  # error: takes one argument, not two (not seen by mypy)
+manager.on(PAIR, take_str)  # error: takes one argument, not two
 manager.on(PAIR, take_two)  # error: the second argument is no int
-manager.on(NOTHING, take_int)  # error: nothing is passed (not seen by mypy)
+manager.on(NOTHING, take_int)  # error: nothing is passed
 manager.on(PAIR, 3)  # error: not a callback
 manager.on([], take_int)  # error: a list is not hashable
 manager.on(PAIR)  # error: no callback

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
-from amltk.events.event import Event, PlainEvent
+from amltk.events.event import Event, PlainEvent, Takes
 from amltk.events.failure import Arguments
 from amltk.events.manager import EventManager
 from amltk.events.subscriber import Registrar, Subscriber
 
 P = ParamSpec("P")
+CallbackT = TypeVar("CallbackT", bound=Callable[..., Any])
 R = TypeVar("R")
 
 
@@ -54,15 +55,15 @@ class Emitter:
     @overload
     def on(
         self,
-        event: Event[P],
-        callback: Callable[P, R],
+        event: Takes[CallbackT],
+        callback: CallbackT,
         *,
         name: str | None = None,
         when: Callable[[], object] | None = None,
         limit: int | None = None,
         repeat: int = 1,
         every: int = 1,
-    ) -> Callable[P, R]: ...
+    ) -> CallbackT: ...
     @overload
     def on(
         self,

@@ -7,14 +7,26 @@ import operator
 import sys
 import uuid
 import weakref
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Generic, ParamSpec, Self
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 P = ParamSpec("P")
+CallbackT = TypeVar("CallbackT", contravariant=True)
 
 #: Anything hashable may be an event. For type checkers these kinds are listed one by one: an
 #: overload for every hashable would also take a typed event whose callback does not fit.
 PlainEvent = str | bytes | int | float | enum.Enum | tuple[Any, ...] | frozenset[Any] | type[Any]
+
+
+class Takes(Protocol[CallbackT]):
+    """An event, for type checkers, as that which takes callbacks of a type.
+
+    With ``Event[P]`` and ``Callable[P, ...]`` side by side mypy finds some ``P`` for both, also
+    where their numbers of arguments differ. Asked whether an event takes a callback, it does not.
+    """
+
+    def _takes(self, callback: CallbackT, /) -> None: ...
 
 
 class Event(Generic[P]):
@@ -40,6 +52,9 @@ class Event(Generic[P]):
         """Note the class attribute that this event is."""
         if self._place is None:
             self._place = owner.__module__, f"{owner.__qualname__}.{attribute}"
+
+    def _takes(self, callback: Callable[P, object], /) -> None:
+        """Do nothing; see ``Takes``."""
 
     def __repr__(self) -> str:
         """Show the name."""

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, ParamSpec, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from amltk.events.caller import place_of_failure
 from amltk.events.channel import Channel
-from amltk.events.event import Event, PlainEvent, name_of_event
+from amltk.events.event import Event, PlainEvent, Takes, name_of_event
 from amltk.events.failure import Arguments, CallbackFailure, failure_of
 from amltk.events.handler import Handler, Options
 from amltk.events.subscriber import Subscriber
 from amltk.exceptions import InvalidOptionError, UnknownCallbackError
 
 P = ParamSpec("P")
+CallbackT = TypeVar("CallbackT", bound=Callable[..., Any])
 
 #: Not an argument. Not UNSET, which somebody may want to pass on.
 _NOTHING: Any = object()
@@ -61,8 +62,8 @@ class EventManager:
     @overload
     def on(
         self,
-        event: Event[P],
-        callback: Callable[P, object],
+        event: Takes[CallbackT],
+        callback: CallbackT,
         *,
         name: str | None = None,
         when: Callable[[], object] | None = None,

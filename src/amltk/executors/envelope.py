@@ -41,6 +41,9 @@ R = TypeVar("R")
 #: How many functions a worker keeps unpickled.
 FUNCTIONS_KEPT = 128
 
+#: What pickle writes for anything that is to be imported; without it, plain data travels.
+_NAMES_A_MODULE = pickle.STACK_GLOBAL
+
 
 def dumps(value: object) -> bytes:
     """Pickle a value, by cloudpickle where pickle cannot do it or would do it wrongly.
@@ -54,15 +57,14 @@ def dumps(value: object) -> bytes:
     Raises:
         Exception: Whatever cloudpickle raises when it cannot pickle the value either.
     """
-    if not _registered_by_value():
-        try:
-            payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception:  # noqa: S110 - cloudpickle is asked next, and its error is raised
-            pass
-        else:
-            # A worker's main module is another one. A false hit costs some time, nothing else.
-            if b"__main__" not in payload:
-                return payload
+    try:
+        payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception:  # noqa: S110 - cloudpickle is asked next, and its error is raised
+        pass
+    else:
+        # A worker's main module is another one. A false hit costs some time, nothing else.
+        if _NAMES_A_MODULE not in payload or not (b"__main__" in payload or _registered_by_value()):
+            return payload
     import cloudpickle
 
     return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))

@@ -1,0 +1,40 @@
+"""The tests mirror the source: who looks for a module's tests finds them."""
+
+from pathlib import Path
+
+import support
+
+import amltk
+
+SOURCE = Path(amltk.__file__).parent
+TESTS = support.ROOT / "tests"
+
+#: Modules without a test file of their own name, and the file whose tests cover them.
+COVERED_BY = {
+    "events/channel.py": "events/test_manager.py",
+    "scheduling/happenings.py": "scheduling/test_scheduler.py",
+    "testing/contracts/executor.py": "executors/test_contract.py",
+}
+
+
+def modules():
+    """Return the modules that are not private, as paths below the source."""
+    paths = (path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
+    return {path for path in paths if not path.name.startswith("_")}
+
+
+def mirror_of(module):
+    return module.with_name(f"test_{module.name}")
+
+
+def test_every_module_has_its_tests():
+    expected = {m: COVERED_BY.get(m.as_posix(), mirror_of(m)) for m in modules()}
+
+    assert {str(m) for m, tests in expected.items() if not (TESTS / tests).is_file()} == set()
+
+
+def test_the_table_names_no_module_that_is_gone_or_has_its_own_tests():
+    known = {m.as_posix(): m for m in modules()}
+
+    assert set(COVERED_BY) - set(known) == set()
+    assert {n for n in COVERED_BY if (TESTS / mirror_of(known[n])).is_file()} == set()

@@ -1,5 +1,6 @@
 """Functions that tests hand to workers, and ways to wait."""
 
+import ctypes
 import os
 import pickle
 import resource
@@ -45,6 +46,8 @@ def die(how):
         os._exit(0)
     elif how == "exit 7":
         os._exit(7)
+    elif how == "out of memory":
+        overrun_memory()
     elif how == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     else:
@@ -71,6 +74,14 @@ def exhaust_memory():
         return len(bytearray(2**31))
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def overrun_memory():
+    """Use memory that was refused without looking, as native code does that ends like this."""
+    resource.setrlimit(resource.RLIMIT_AS, (512 * 2**20, 512 * 2**20))
+    library = ctypes.CDLL(None)
+    library.malloc.restype = ctypes.c_void_p
+    ctypes.memset(library.malloc(ctypes.c_size_t(2**31)), 0, 2**20)
 
 
 def spawn_grandchild(path):

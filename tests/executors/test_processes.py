@@ -164,6 +164,7 @@ class TestDeath:
         [
             ("SIGKILL", -signal.SIGKILL, "SIGKILL"),
             ("segfault", -signal.SIGSEGV, "SIGSEGV"),
+            ("out of memory", -signal.SIGSEGV, "SIGSEGV"),
             ("exit 7", 7, None),
             ("exit 0", 0, None),
         ],

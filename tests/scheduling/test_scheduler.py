@@ -14,6 +14,7 @@ from amltk.exceptions import (
     RunningCallsWarning,
     SchedulerNotRunningError,
     SchedulerRunningError,
+    WorkerDiedError,
     WouldDeadlockError,
 )
 from amltk.executors.traits import Traits
@@ -663,3 +664,26 @@ def test_a_chain_of_a_million_calls_runs_in_constant_stack_and_memory(sequential
     assert sequential.run() is ExitCode.EXHAUSTED
     assert task.event_counts[Task.RETURNED] == 1_000_000
     assert sizes[-1] - sizes[1] < 20e6
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "segfault", "out of memory", "exit 0", "exit 7"])
+def test_a_worker_that_dies_is_an_exception_of_one_call_among_twenty(how, tmp_path):
+    scheduler = Scheduler.with_processes(2)
+    good = Task(support.note_and_return, scheduler)
+    bad = Task(support.die, scheduler)
+    results, errors = [], []
+    good.on_returned(results.append)
+    bad.on_exception(errors.append)
+
+    @scheduler.on_start
+    def submit():
+        for x in range(19):
+            good(tmp_path, x)
+            if x == 9:
+                bad(how)
+
+    assert scheduler.run(timeout=30, end_on_exception=False) is ExitCode.EXHAUSTED
+    assert sorted(results) == list(range(19))
+    assert len(list(tmp_path.iterdir())) == 19
+    assert [type(error) for error in errors] == [WorkerDiedError]
+    assert scheduler.event_counts[Scheduler.FUTURE_DONE] == 20

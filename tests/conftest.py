@@ -7,6 +7,9 @@ import time
 import psutil
 import pytest
 
+from amltk import Scheduler
+from amltk.testing import ManualExecutor, VirtualClock
+
 #: Helpers of the standard library and of loky that live as long as the test process.
 SHARED = ("resource_tracker", "forkserver", "loky.backend.resource_tracker")
 SHARED_THREADS = ("QueueManagerThread", "ExecutorManagerThread", "pytest_timeout", "asyncio_")
@@ -50,3 +53,24 @@ def nothing_is_left_over(request):
 def count_descriptors():
     """Return a function that counts the open file descriptors of this process."""
     return lambda: psutil.Process().num_fds()
+
+
+@pytest.fixture
+def manual():
+    """Return an executor whose calls end when the test says so."""
+    return ManualExecutor()
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def scheduler(manual):
+    return Scheduler(manual)
+
+
+@pytest.fixture
+def sequential():
+    return Scheduler.with_sequential()

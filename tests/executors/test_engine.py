@@ -9,12 +9,6 @@ from amltk.exceptions import CallPicklingError
 from amltk.executors.engine import Ending, Engine
 from amltk.executors.envelope import PortableFunction, run_packed
 from amltk.executors.traits import Traits
-from amltk.testing import ManualExecutor
-
-
-@pytest.fixture
-def manual():
-    return ManualExecutor()
 
 
 def submit(engine, function=support.double, *args):

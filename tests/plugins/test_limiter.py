@@ -12,11 +12,6 @@ from amltk.exceptions import InvalidOptionError
 from amltk.testing import ManualExecutor, VirtualClock
 
 
-@pytest.fixture
-def sequential():
-    return Scheduler.with_sequential()
-
-
 def note_refusals(task):
     seen = []
     task.on(CallLimiter.CALL_LIMIT_REACHED, lambda *a, **k: seen.append(("calls", a, k)))

@@ -8,7 +8,7 @@ import support
 
 from amltk import CallLimiter, Scheduler, Task, TaskPlugin
 from amltk.exceptions import BatchError, InvalidOptionError, SchedulerNotRunningError
-from amltk.testing import ManualExecutor, VirtualClock
+from amltk.testing import VirtualClock
 
 Batch = Task.Batch
 
@@ -30,23 +30,8 @@ def names(seen):
 
 
 @pytest.fixture
-def manual():
-    return ManualExecutor()
-
-
-@pytest.fixture
-def scheduler(manual):
-    return Scheduler(manual)
-
-
-@pytest.fixture
 def task(scheduler):
     return Task(support.double, scheduler)
-
-
-@pytest.fixture
-def sequential():
-    return Scheduler.with_sequential()
 
 
 def run(scheduler, batch, then=lambda: None, **options):

@@ -12,7 +12,6 @@ from amltk.exceptions import WouldDeadlockError
 from amltk.executors.registry import adopt, portable
 from amltk.executors.sequential import SequentialExecutor
 from amltk.scheduling.calls import CallBook
-from amltk.testing import ManualExecutor
 
 
 class Desk:
@@ -40,11 +39,6 @@ class Desk:
             if entries:
                 do, first, second = entries.popleft()
                 do(first, second)
-
-
-@pytest.fixture
-def manual():
-    return ManualExecutor()
 
 
 @pytest.fixture

@@ -17,21 +17,6 @@ from amltk.exceptions import WouldDeadlockError
 from amltk.testing import ManualExecutor, VirtualClock
 
 
-@pytest.fixture
-def manual():
-    return ManualExecutor()
-
-
-@pytest.fixture
-def clock():
-    return VirtualClock()
-
-
-@pytest.fixture
-def scheduler(manual):
-    return Scheduler(manual)
-
-
 def drive(scheduler, coroutine_function):
     """Run a coroutine beside a run, which ends with it."""
 

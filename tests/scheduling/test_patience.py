@@ -6,12 +6,6 @@ import threading
 import pytest
 
 from amltk.scheduling.patience import Patience
-from amltk.testing import VirtualClock
-
-
-@pytest.fixture
-def clock():
-    return VirtualClock()
 
 
 def test_a_wait_ends_when_it_is_done(clock):

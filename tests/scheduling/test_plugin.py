@@ -8,11 +8,6 @@ import support
 from amltk import Event, Scheduler, Task, TaskPlugin
 
 
-@pytest.fixture
-def sequential():
-    return Scheduler.with_sequential()
-
-
 def results_of(task, *calls):
     """Run the calls and return what came back, refused ones as ``None``."""
     futures = []

@@ -36,26 +36,6 @@ def note_events(scheduler):
     return seen
 
 
-@pytest.fixture
-def manual():
-    return ManualExecutor()
-
-
-@pytest.fixture
-def clock():
-    return VirtualClock()
-
-
-@pytest.fixture
-def scheduler(manual):
-    return Scheduler(manual)
-
-
-@pytest.fixture
-def sequential():
-    return Scheduler.with_sequential()
-
-
 class TestEventsOfARun:
     def test_a_run_with_one_call(self, sequential):
         seen = note_events(sequential)

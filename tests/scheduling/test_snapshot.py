@@ -7,18 +7,8 @@ import gc
 import pytest
 import support
 
-from amltk import Scheduler, Task
-from amltk.testing import ManualExecutor, VirtualClock
-
-
-@pytest.fixture
-def manual():
-    return ManualExecutor()
-
-
-@pytest.fixture
-def scheduler(manual):
-    return Scheduler(manual)
+from amltk import Task
+from amltk.testing import VirtualClock
 
 
 def test_it_follows_a_run_from_its_start_to_its_end(scheduler, manual):

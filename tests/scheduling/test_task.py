@@ -7,7 +7,7 @@ import support
 
 from amltk import CallLimiter, Event, Scheduler, Task
 from amltk.exceptions import InvalidCallbackError, SchedulerNotRunningError
-from amltk.testing import ManualExecutor, VirtualClock
+from amltk.testing import VirtualClock
 
 EVENTS = [
     "SUBMITTED", "DONE", "RETURNED", "EXCEPTION", "F_SUBMITTED", "F_RETURNED", "F_EXCEPTION",
@@ -27,21 +27,6 @@ def note_names(task, names=EVENTS):
     for name in names:
         task.on(getattr(Task, name), partial(lambda name, *_: seen.append(name), name))
     return seen
-
-
-@pytest.fixture
-def manual():
-    return ManualExecutor()
-
-
-@pytest.fixture
-def scheduler(manual):
-    return Scheduler(manual)
-
-
-@pytest.fixture
-def sequential():
-    return Scheduler.with_sequential()
 
 
 def run(scheduler, begin, then=lambda: None, **options):

@@ -7,12 +7,7 @@ import time
 import pytest
 
 from amltk import Scheduler
-from amltk.testing import ManualExecutor, VirtualClock
-
-
-@pytest.fixture
-def clock():
-    return VirtualClock()
+from amltk.testing import ManualExecutor
 
 
 def test_it_starts_at_0_and_stands_still_while_something_is_done(clock):

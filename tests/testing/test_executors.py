@@ -6,12 +6,6 @@ import pytest
 import support
 
 from amltk.exceptions import ExecutorError
-from amltk.testing import ManualExecutor
-
-
-@pytest.fixture
-def manual():
-    return ManualExecutor()
 
 
 def test_a_call_is_kept_and_not_run(manual):

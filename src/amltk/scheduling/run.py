@@ -246,7 +246,7 @@ class Run:
             self._book.is_open = False
             self._book.handoff.nudge()
 
-    def interrupt(self, cancels: bool = False) -> None:  # noqa: FBT001, FBT002 - a callback
+    def interrupt(self, cancels: bool) -> None:  # noqa: FBT001 - a callback
         """End the run because of Ctrl-C; a second time, leave behind what does not end.
 
         Args:

@@ -5,14 +5,41 @@ from concurrent.futures import Executor, Future
 import pytest
 import support
 
-from amltk.exceptions import CallPicklingError
+from amltk.exceptions import CallPicklingError, InvalidOptionError
 from amltk.executors.engine import Ending, Engine
 from amltk.executors.envelope import PortableFunction, run_packed
 from amltk.executors.traits import Traits
+from amltk.testing import ManualExecutor
 
 
 def submit(engine, function=support.double, *args):
     return engine.submit(PortableFunction(function), args, {})
+
+
+class Optional(ManualExecutor):
+    """Takes options for single calls."""
+
+    def with_options(self, **options):
+        view = ManualExecutor()
+        view.options = options
+        return view
+
+
+class TestOptions:
+    def test_an_executor_that_takes_options_gives_a_view(self):
+        engine = Engine(Optional(), Traits(pickles=False))
+        view = engine.with_options({"num_cpus": 2})
+        engine.submit(PortableFunction(support.double), (2,), {}, view)
+        assert view.options == {"num_cpus": 2}
+        assert len(view.calls) == 1
+        assert not engine.executor.calls
+
+    def test_any_other_refuses_them_by_name(self, manual):
+        with pytest.raises(
+            InvalidOptionError, match=r"ManualExecutor takes no options.*num_cpus"
+        ) as it:
+            Engine(manual, Traits()).with_options({"num_cpus": 2})
+        assert it.value.option == "num_cpus"
 
 
 class TestSubmit:

@@ -4,6 +4,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 import support
 
+from amltk import Scheduler
 from amltk.exceptions import InvalidOptionError, MissingExtraError
 from amltk.executors.processes import ProcessExecutor
 from amltk.executors.registry import adopt, factory_of, portable, traits_of
@@ -31,7 +32,7 @@ class TestFactories:
             assert one is not other
 
     def test_an_unknown_name_tells_those_that_there_are(self):
-        with pytest.raises(InvalidOptionError, match=r"there are: .*loky, processes") as caught:
+        with pytest.raises(InvalidOptionError, match=r"there are: .*loky, .*processes") as caught:
             factory_of("sloth")
         assert (caught.value.option, caught.value.value) == ("engine", "sloth")
 
@@ -46,6 +47,51 @@ class TestFactories:
         with pytest.raises(MissingExtraError, match=r'pip install "amltk\[loky\]"') as caught:
             factory_of("loky")
         assert (caught.value.extra, caught.value.package) == ("loky", "loky")
+
+
+class TestEntryPoints:
+    """What an installed package adds: real metadata in a folder on the path."""
+
+    @pytest.fixture
+    def package(self, tmp_path, monkeypatch):
+        (tmp_path / "sloth_engine.py").write_text(
+            "from amltk import SequentialExecutor\n"
+            "def sloth_factory(*, pace=1):\n"
+            "    if pace < 1:\n"
+            "        raise ValueError('too slow')\n"
+            "    return SequentialExecutor\n"
+        )
+        metadata = tmp_path / "sloth_engine-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: sloth-engine\nVersion: 1.0\n"
+        )
+        (metadata / "entry_points.txt").write_text(
+            "[amltk.engines]\n"
+            "sloth = sloth_engine:sloth_factory\n"
+            "threads = sloth_engine:sloth_factory\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+
+    def test_a_package_adds_an_engine_by_its_name(self, package):
+        scheduler = Scheduler.with_engine("sloth", pace=2)
+        results = []
+        scheduler.on_start(lambda: scheduler.submit(results.append, 1))
+
+        assert scheduler.run() is Scheduler.ExitCode.EXHAUSTED
+        assert results == [1]
+
+    def test_its_factory_refuses_its_options_before_a_run(self, package):
+        with pytest.raises(ValueError, match="too slow"):
+            Scheduler.with_engine("sloth", pace=0)
+
+    def test_it_cannot_take_the_place_of_one_of_ours(self, package):
+        with factory_of("threads")() as executor:
+            assert isinstance(executor, ThreadPoolExecutor)
+
+    def test_it_is_told_among_those_that_there_are(self, package):
+        with pytest.raises(InvalidOptionError, match=r"sloth.*amltk\.engines"):
+            Scheduler.with_engine("slot")
 
 
 class TestTraits:

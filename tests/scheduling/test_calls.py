@@ -30,7 +30,9 @@ class Desk:
         self.book.is_open = True
 
     def submit(self, function=support.double, *args):
-        return self.book.dispatch(portable(function), args, {}, None, None)
+        return self.book.dispatch(
+            portable(function), args, {}, audience=None, told=None, options=None
+        )
 
     def work(self):
         """Do all that waits for the loop."""

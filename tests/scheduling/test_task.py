@@ -5,8 +5,12 @@ from functools import partial
 import pytest
 import support
 
-from amltk import CallLimiter, Event, Scheduler, Task
-from amltk.exceptions import InvalidCallbackError, SchedulerNotRunningError
+from amltk import CallLimiter, Event, Scheduler, SequentialExecutor, Task
+from amltk.exceptions import (
+    InvalidCallbackError,
+    InvalidOptionError,
+    SchedulerNotRunningError,
+)
 from amltk.testing import VirtualClock
 
 EVENTS = [
@@ -269,3 +273,69 @@ class TestSubclass:
         task = Trial(support.double, sequential)
         assert type(task.copy()) is Trial
         assert type(task.batch([(1,)])._task) is Trial
+
+
+class OptionalExecutor(SequentialExecutor):
+    """Notes the options of single calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def with_options(self, **options):
+        return _View(self, options)
+
+
+class _View(SequentialExecutor):
+    def __init__(self, executor, options):
+        super().__init__()
+        self.executor, self.options = executor, options
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.executor.seen.append(self.options)
+        return super().submit(fn, *args, **kwargs)
+
+
+class TestOptions:
+    @pytest.fixture
+    def executor(self):
+        return OptionalExecutor()
+
+    @pytest.fixture
+    def task(self, executor):
+        return Task(support.double, Scheduler(executor))
+
+    def test_they_reach_the_engine_with_the_calls_of_the_view_only(self, task, executor):
+        run(task.scheduler, lambda: (task.options(num_cpus=2)(1), task(2)))
+        assert executor.seen == [{"num_cpus": 2}]
+        assert task.event_counts[Task.RETURNED] == 2
+
+    def test_the_view_is_the_same_task(self, task):
+        view = task.options(num_cpus=2)
+        results = []
+        task.on_returned(results.append)
+        view.on_returned(results.append)
+        run(task.scheduler, lambda: view(4))
+        assert results == [8, 8]
+        assert (task.n_called, view.n_called, task.n_running) == (1, 1, 0)
+
+    def test_they_add_up(self, task, executor):
+        run(task.scheduler, lambda: task.options(a=1, b=1).options(b=2)(1))
+        assert executor.seen == [{"a": 1, "b": 2}]
+
+    def test_batches_and_copies_have_them(self, task, executor):
+        view = task.options(a=1)
+        run(task.scheduler, lambda: (view.batch([(1,), (2,)]).submit(), view.copy()(3)))
+        assert executor.seen == [{"a": 1}] * 3
+
+    def test_limits_of_plugins_hold_over_all_views(self, executor):
+        task = Task(support.double, Scheduler(executor), plugins=CallLimiter(max_calls=2))
+        got = []
+        run(task.scheduler, lambda: got.extend([task.options(a=1)(1), task(2), task(3)]))
+        assert [future is None for future in got] == [False, False, True]
+
+    def test_an_engine_without_options_refuses_them_at_the_call(self, sequential):
+        task = Task(support.double, sequential)
+        with pytest.raises(InvalidOptionError, match="num_gpus"):
+            run(sequential, lambda: task.options(num_gpus=1)(1))
+        assert task.n_called == 0

@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import wait as wait_for
 from typing import Any
 
-from amltk.exceptions import CallPicklingError
+from amltk.exceptions import CallPicklingError, InvalidOptionError
 from amltk.executors.envelope import PortableFunction, pack_call, run_packed, unpack_outcome
 from amltk.executors.traits import Traits
 
@@ -58,13 +58,41 @@ class Engine:
         """Whether running calls can be ended, one by one or with their workers."""
         return self.traits.ends_running_calls or self._terminator is not None
 
+    def with_options(self, options: Mapping[str, Any]) -> Executor:
+        """Return the executor as it takes calls with these options.
+
+        Args:
+            options: What the executor is told of single calls, such as how many processors each
+                needs.
+
+        Raises:
+            InvalidOptionError: When it takes none, or not these.
+        """
+        make = getattr(self.executor, "with_options", None)
+        if make is None:
+            names = ", ".join(options)
+            message = (
+                f"{type(self.executor).__name__} takes no options for single calls, and was given "
+                f"{names}; leave them out, or use an engine that does, such as Scheduler.with_ray()"
+            )
+            raise InvalidOptionError(message, option=names, value=dict(options))
+        view: Executor = make(**options)
+        return view
+
     def submit(
         self,
         function: PortableFunction[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        view: Executor | None = None,
     ) -> Future[Any]:
         """Hand a call to the executor.
+
+        Args:
+            function: What to call.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            view: What ``with_options`` returned, for a call with options.
 
         Returns:
             The executor's own future; only this engine can read it.
@@ -72,17 +100,18 @@ class Engine:
         Raises:
             Exception: Whatever the executor raises when it takes no calls.
         """
+        executor = view or self.executor
         if self.traits.packs_itself:
-            return self.executor.submit(function, *args, **kwargs)
+            return executor.submit(function, *args, **kwargs)
         if not self._packs:
-            return self.executor.submit(function.function, *args, **kwargs)
+            return executor.submit(function.function, *args, **kwargs)
         try:
             payload = pack_call(function, args, kwargs)
         except CallPicklingError as error:
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return failed
-        return self.executor.submit(run_packed, payload)
+        return executor.submit(run_packed, payload)
 
     def outcome_of(self, inner: Future[Any]) -> tuple[Ending, Any]:
         """Read a future of the executor that is done.

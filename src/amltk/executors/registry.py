@@ -1,7 +1,8 @@
 """Which engines there are, how they are made, and what is known about executors of others.
 
 Nothing here imports an engine: names are resolved when somebody asks for one, and executors that
-are handed in are recognised by the names of their classes.
+are handed in are recognised by the names of their classes. Installed packages add engines of their
+own by entry points of the group ``amltk.engines``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ParamSpec, TypeVar
 
 from amltk.exceptions import InvalidOptionError
@@ -30,7 +32,20 @@ _FACTORIES = {
     "threads": "amltk.executors.threads:threads_factory",
     "processes": "amltk.executors.processes:processes_factory",
     "loky": "amltk.executors.loky:loky_factory",
+    "dask": "amltk.executors.dask:dask_factory",
+    "slurm": "amltk.executors.jobqueue:slurm_factory",
+    "pbs": "amltk.executors.jobqueue:pbs_factory",
+    "sge": "amltk.executors.jobqueue:sge_factory",
+    "lsf": "amltk.executors.jobqueue:lsf_factory",
+    "moab": "amltk.executors.jobqueue:moab_factory",
+    "htcondor": "amltk.executors.jobqueue:htcondor_factory",
+    "oar": "amltk.executors.jobqueue:oar_factory",
+    "ray": "amltk.executors.ray:ray_factory",
+    "airflow": "amltk.executors.airflow:airflow_factory",
 }
+
+#: Entry points of this group are further factories; ours come first.
+ENTRY_POINTS = "amltk.engines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,7 @@ def factory_of(engine: str, **options: Any) -> Callable[[], Executor]:
     """Return what makes an executor of the named engine.
 
     Args:
-        engine: One of the engines that amltk brings.
+        engine: One of the engines that amltk brings, or one that an installed package adds.
         **options: Passed on to the engine's factory.
 
     Returns:
@@ -72,11 +87,22 @@ def factory_of(engine: str, **options: Any) -> Callable[[], Executor]:
         InvalidOptionError: When there is no such engine, or an option is wrong.
         MissingExtraError: When a package is missing.
     """
-    if engine not in _FACTORIES:
-        message = f'there is no engine "{engine}"; there are: {", ".join(sorted(_FACTORIES))}'
-        raise InvalidOptionError(message, option="engine", value=engine)
-    factory: Callable[[], Executor] = _load(_FACTORIES[engine])(**options)
+    where = _FACTORIES.get(engine)
+    make: Callable[..., Any] = _load(where) if where is not None else _added(engine).load()
+    factory: Callable[[], Executor] = make(**options)
     return factory
+
+
+def _added(engine: str) -> EntryPoint:
+    added = {found.name: found for found in entry_points(group=ENTRY_POINTS)}
+    if engine not in added:
+        there = ", ".join(sorted([*_FACTORIES, *added]))
+        message = (
+            f'there is no engine "{engine}"; there are: {there}. A package adds one by an entry '
+            f'point of the group "{ENTRY_POINTS}"'
+        )
+        raise InvalidOptionError(message, option="engine", value=engine)
+    return added[engine]
 
 
 def adopt(executor: Executor) -> Engine:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Executor
 from concurrent.futures import Future as StandardFuture
 from contextlib import AbstractContextManager
 from functools import partial
@@ -34,7 +34,7 @@ from amltk.scheduling.handoff import Entry, Handoff
 from amltk.scheduling.state import Calls, Stimulus, Telling
 
 #: A call that an inline engine has not come to.
-_Waiting = tuple[Future[Any], Any, tuple[Any, ...], Mapping[str, Any]]
+_Waiting = tuple[Future[Any], Any, tuple[Any, ...], Mapping[str, Any], Executor | None]
 
 
 class CallBook:
@@ -86,10 +86,13 @@ class CallBook:
         function: Any,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        *,
         audience: Audience | None,
         told: tuple[tuple[Any, ...], Mapping[str, Any]] | None,
+        options: Mapping[str, Any] | None,
     ) -> Future[Any] | None:
         """Take a call in and hand it to the engine; see ``Scheduler.dispatch``."""
+        view = self.engine.with_options(options) if options else None
         with self._gate:
             if not self.is_open:
                 return None
@@ -101,11 +104,11 @@ class CallBook:
                 audience.call_accepted(future)
             announcement = (self._announce, future, told or (args, kwargs))
             if self.engine.traits.runs_inline:
-                self._backlog.append((future, function, args, kwargs))
+                self._backlog.append((future, function, args, kwargs, view))
                 self.handoff.put(announcement)
                 return future
             try:
-                inner = self.engine.submit(function, args, kwargs)
+                inner = self.engine.submit(function, args, kwargs, view)
             except BaseException:
                 self._retract(future)
                 raise
@@ -190,13 +193,18 @@ class CallBook:
             LightFuture.cancel(future)
 
     def _run_inline(
-        self, future: Future[Any], function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        future: Future[Any],
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        view: Executor | None,
     ) -> None:
         if future.done() or not future.set_running_or_notify_cancel():
             return  # cancelled while it waited: it is settled by who cancelled it
         inner: StandardFuture[Any]
         try:
-            inner = self.engine.submit(function, args, kwargs)
+            inner = self.engine.submit(function, args, kwargs, view)
         except BaseException as error:  # becomes the call's exception
             inner = LightFuture()
             inner.set_exception(error)

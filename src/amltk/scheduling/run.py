@@ -227,10 +227,13 @@ class Run:
         *,
         audience: Audience | None = None,
         told: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Future[Any] | None:
         """Take a call in; see ``Scheduler.dispatch``."""
         book = self._book
-        return None if book is None else book.dispatch(function, args, kwargs, audience, told)
+        if book is None:
+            return None
+        return book.dispatch(function, args, kwargs, audience=audience, told=told, options=options)
 
     def post(self, emit: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         """Have something emitted in the loop's thread, after what is waiting there."""

@@ -8,12 +8,13 @@ import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from amltk.events import Emitter, Event, Subscriber
 from amltk.exceptions import InvalidOptionError, SchedulerNotRunningError, SchedulerRunningError
-from amltk.executors.registry import factory_of, portable
+from amltk.executors.registry import portable
 from amltk.scheduling import happenings, live_view, policy
+from amltk.scheduling.constructors import Constructors
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.interrupt import InterruptGuard, guard_interrupts
 from amltk.scheduling.policy import EndOnException, Reason, RunSettings
@@ -32,8 +33,10 @@ SelfT = TypeVar("SelfT", bound="Scheduler")
 View = Callable[["Scheduler"], AbstractContextManager[Any]]
 
 
-class Scheduler(Emitter):
+class Scheduler(Constructors, Emitter):
     """Hands functions to an executor and turns what becomes of them into events.
+
+    The ``with_…`` constructors make one for each engine.
 
     Args:
         executor: An executor, which stays yours and is left open after a run; or a callable
@@ -81,7 +84,7 @@ class Scheduler(Emitter):
         if not isinstance(asked, bool) and not callable(asked):
             message = f"terminate={terminate!r} is not possible; give True, False or a function"
             raise InvalidOptionError(message, option="terminate", value=terminate)
-        super().__init__("scheduler")
+        Emitter.__init__(self, "scheduler")
         self._executor = executor
         self._terminate = terminate
         self._gate: AbstractContextManager[Any] = threading.RLock()
@@ -108,94 +111,6 @@ class Scheduler(Emitter):
         self.on_finishing: Subscriber[[]] = self.subscriber(self.FINISHING)
         #: Registers callbacks for ``FINISHED``.
         self.on_finished: Subscriber[[]] = self.subscriber(self.FINISHED)
-
-    # ------------------------------------------------------------------------ constructors
-
-    @classmethod
-    def with_processes(
-        cls,
-        max_workers: int | None = None,
-        mp_context: Any = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
-        *,
-        max_tasks_per_child: int | None = None,
-        terminate: Terminate = True,
-    ) -> Self:
-        """Run calls in worker processes of this machine.
-
-        Args:
-            max_workers: How many workers at most; as many as there are processors by default.
-            mp_context: A context of ``multiprocessing`` to start workers with. By default they
-                are started without importing the main module again, so that a script needs no
-                ``if __name__ == "__main__":``.
-            initializer: Called in each worker when it starts.
-            initargs: The initializer's arguments.
-            max_tasks_per_child: After how many calls a worker is replaced; never by default.
-            terminate: See the class.
-        """
-        factory = factory_of(
-            "processes",
-            max_workers=max_workers,
-            mp_context=mp_context,
-            initializer=initializer,
-            initargs=initargs,
-            max_tasks_per_child=max_tasks_per_child,
-        )
-        return cls(factory, terminate=terminate)
-
-    @classmethod
-    def with_threads(
-        cls,
-        max_workers: int | None = None,
-        *,
-        thread_name_prefix: str = "amltk",
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
-        terminate: Terminate = True,
-    ) -> Self:
-        """Run calls in threads of this process, which cannot be ended while they run.
-
-        Args:
-            max_workers: How many threads at most.
-            thread_name_prefix: How the threads are named.
-            initializer: Called in each thread when it starts.
-            initargs: The initializer's arguments.
-            terminate: See the class.
-        """
-        factory = factory_of(
-            "threads",
-            max_workers=max_workers,
-            thread_name_prefix=thread_name_prefix,
-            initializer=initializer,
-            initargs=initargs,
-        )
-        return cls(factory, terminate=terminate)
-
-    @classmethod
-    def with_sequential(cls) -> Self:
-        """Run one call after the other in the thread of the scheduler: for debugging."""
-        return cls(factory_of("sequential"))
-
-    @classmethod
-    def with_loky(
-        cls,
-        max_workers: int | None = None,
-        *,
-        terminate: Terminate = True,
-        **options: Any,
-    ) -> Self:
-        """Run calls in the worker processes of loky; needs the extra ``loky``.
-
-        Args:
-            max_workers: How many workers at most.
-            terminate: See the class.
-            **options: Passed on to ``loky.ProcessPoolExecutor``.
-
-        Raises:
-            MissingExtraError: When loky is not installed.
-        """
-        return cls(factory_of("loky", max_workers=max_workers, **options), terminate=terminate)
 
     # ----------------------------------------------------------------------------- running
 
@@ -357,6 +272,7 @@ class Scheduler(Emitter):
         *,
         audience: Audience | None = None,
         told: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Future[Any] | None:
         """Hand a call to the executor, with somebody who is told about its life.
 
@@ -366,14 +282,18 @@ class Scheduler(Emitter):
             kwargs: Its keyword arguments.
             audience: Who is told, such as a task.
             told: The arguments that the audience is told, where plugins changed them.
+            options: What the engine is told of this call; see ``Task.options``.
 
         Returns:
             The future of this call, or ``None`` if the run is finishing.
 
         Raises:
             SchedulerNotRunningError: When no run is on; submit from ``on_start``.
+            InvalidOptionError: When the engine does not take these options.
         """
-        return self._running_run().dispatch(function, args, kwargs, audience=audience, told=told)
+        return self._running_run().dispatch(
+            function, args, kwargs, audience=audience, told=told, options=options
+        )
 
     def post(self, emit: Callable[..., object], *arguments: Any) -> None:
         """Have something emitted in the loop's thread, after what is waiting there.

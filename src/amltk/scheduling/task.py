@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import (
@@ -62,6 +63,7 @@ class Dispatcher(Protocol):
         *,
         audience: Audience | None = None,
         told: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Future[Any] | None:
         """Hand a call to the executor."""
 
@@ -74,6 +76,17 @@ class Dispatcher(Protocol):
 
     def enroll(self, task: Task[..., Any]) -> None:
         """Get to know a task."""
+
+
+class _Tally(Generic[R]):
+    """What a task counts, shared by all its views with options."""
+
+    __slots__ = ("live", "n_called")
+
+    def __init__(self) -> None:
+        self.n_called = 0
+        #: By identity, since each run counts its calls from 0; a dict for the order.
+        self.live: dict[Future[R], None] = {}
 
 
 class Task(Emitter, Generic[P, R]):
@@ -146,9 +159,8 @@ class Task(Emitter, Generic[P, R]):
         self.plugins: tuple[TaskPlugin, ...] = (
             tuple(plugins) if isinstance(plugins, Iterable) else (plugins,)
         )
-        self.n_called: int = 0
-        #: By identity, since each run counts its calls from 0; a dict for the order.
-        self._live: dict[Future[R], None] = {}
+        self._tally: _Tally[R] = _Tally()
+        self._options: Mapping[str, Any] = {}
         self._portable = portable(function)
         self.event_manager.on_failure = scheduler.callback_failed
         self.on_submitted = self.subscriber(self.SUBMITTED)
@@ -164,13 +176,34 @@ class Task(Emitter, Generic[P, R]):
         scheduler.enroll(self)
 
     @property
+    def n_called(self) -> int:
+        """How many calls were submitted, in all runs."""
+        return self._tally.n_called
+
+    @property
     def n_running(self) -> int:
         """How many calls are submitted and have not ended."""
-        return len(self._live)
+        return len(self._tally.live)
 
     def futures(self) -> list[Future[R]]:
         """Return the futures of the calls that have not ended, in order of submission."""
-        return list(self._live)
+        return list(self._tally.live)
+
+    def options(self, **options: Any) -> Self:
+        """Return this task with options for the engine, such as ``num_cpus=2`` on Ray.
+
+        It is the same task: it shares listeners, plugins and counts with this one. Only the calls
+        that are submitted through what is returned have the options.
+
+        Args:
+            **options: What the engine is told of each call; the engine's page says what it takes.
+
+        Returns:
+            The task with these options, added to those that it has.
+        """
+        view = copy.copy(self)
+        view._options = {**self._options, **options}
+        return view
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
         """Hand one call to the executor; the same as ``submit``."""
@@ -190,13 +223,16 @@ class Task(Emitter, Generic[P, R]):
 
         Raises:
             SchedulerNotRunningError: When no run is on; submit from ``on_start``.
+            InvalidOptionError: When the engine does not take this task's options.
         """
         scheduler = self.scheduler
         with scheduler.gate:
             if not scheduler.accepts_calls():
                 return None
             if not self.plugins:
-                return scheduler.dispatch(self._portable, args, kwargs, audience=self)
+                return scheduler.dispatch(
+                    self._portable, args, kwargs, audience=self, options=self._options
+                )
             planned = self._plan(args, kwargs)
             if planned is None:
                 return None
@@ -204,7 +240,12 @@ class Task(Emitter, Generic[P, R]):
             if function is not self._portable.function:
                 self._portable = portable(function)
             return scheduler.dispatch(
-                self._portable, planned_args, planned_kwargs, audience=self, told=(args, kwargs)
+                self._portable,
+                planned_args,
+                planned_kwargs,
+                audience=self,
+                told=(args, kwargs),
+                options=self._options,
             )
 
     def emit_soon(self, event: Event[Q], /, *args: Q.args, **kwargs: Q.kwargs) -> None:
@@ -234,12 +275,14 @@ class Task(Emitter, Generic[P, R]):
 
     def copy(self) -> Self:
         """Return a task with the same function and scheduler, copied plugins and no listeners."""
-        return type(self)(
+        copied = type(self)(
             self.function,
             self.scheduler,
             name=self.name,
             plugins=[plugin.copy() for plugin in self.plugins],
         )
+        copied._options = self._options
+        return copied
 
     def snapshot(self) -> TaskSnapshot:
         """Return the task's counts, from any thread."""
@@ -272,17 +315,17 @@ class Task(Emitter, Generic[P, R]):
 
     def call_accepted(self, future: Future[R]) -> None:
         """Count a call; told by the run."""
-        self.n_called += 1
-        self._live[future] = None
+        self._tally.n_called += 1
+        self._tally.live[future] = None
 
     def call_retracted(self, future: Future[R]) -> None:
         """Forget a call that the executor did not take; told by the run."""
-        self.n_called -= 1
-        del self._live[future]
+        self._tally.n_called -= 1
+        del self._tally.live[future]
 
     def call_ended(self, future: Future[R]) -> None:
         """Count a call as not running any more; told by the run."""
-        del self._live[future]
+        del self._tally.live[future]
 
     def call_submitted(
         self, future: Future[R], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -5,7 +5,9 @@ from sybil import Sybil
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.myst import PythonCodeBlockParser
 
-PAGES = ("README.md", "CONTRIBUTING.md", "*.md", "extending/*.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "*.md", "extending/*.md", "engines/*.md")
+
+pytest_plugins = ["contract_table"]
 
 
 def begin_page(namespace: dict[str, object]) -> None:

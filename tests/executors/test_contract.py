@@ -11,6 +11,8 @@ from amltk.testing.contracts import ExecutorContract
 
 
 class TestSequential(ExecutorContract):
+    engine = "sequential"
+
     @pytest.fixture
     def executor(self):
         with SequentialExecutor() as executor:
@@ -18,6 +20,8 @@ class TestSequential(ExecutorContract):
 
 
 class TestThreads(ExecutorContract):
+    engine = "threads"
+
     @pytest.fixture
     def executor(self):
         with ThreadPoolExecutor(2) as executor:
@@ -25,6 +29,8 @@ class TestThreads(ExecutorContract):
 
 
 class TestProcesses(ExecutorContract):
+    engine = "processes"
+
     @pytest.fixture
     def executor(self):
         with ProcessExecutor(2) as executor:
@@ -81,3 +87,6 @@ class TestDaskClient(ExecutorContract):
         executor = dask_client.get_executor(pure=False)
         yield executor
         executor.shutdown(wait=True)
+
+    def test_a_worker_that_dies_costs_one_call(self):
+        pytest.skip("the workers of this client are threads of the test itself")

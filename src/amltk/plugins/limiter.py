@@ -53,7 +53,9 @@ class CallLimiter(TaskPlugin):
             raise InvalidOptionError(message, option="plugins", value=self)
         self._task = task
 
-    def pre_submit(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> PlannedCall | None:
+    def pre_submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> PlannedCall | None:
         """Refuse the call if a limit is reached."""
         task = self._task
         if task is None:

@@ -32,7 +32,9 @@ class TaskPlugin:
             task: The task that this plugin now belongs to.
         """
 
-    def pre_submit(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> PlannedCall | None:
+    def pre_submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> PlannedCall | None:
         """Change or refuse a call before it is submitted.
 
         Called in the thread that submits, with the scheduler's gate held: decide quickly, and

@@ -205,11 +205,11 @@ class Task(Emitter, Generic[P, R]):
         view._options = {**self._options, **options}
         return view
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
         """Hand one call to the executor; the same as ``submit``."""
         return self.submit(*args, **kwargs)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
         """Hand one call to the executor.
 
         Plugins see the call first, in the order they were attached, and may change or refuse it.

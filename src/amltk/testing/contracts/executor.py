@@ -13,20 +13,20 @@ A test that an engine cannot pass by its nature asks its `Traits` and skips with
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
-from concurrent.futures import Executor, wait
-from typing import Any
+from concurrent.futures import BrokenExecutor, Executor, wait
+from typing import Any, ClassVar
 
 import pytest
 
 from amltk.events import Event
+from amltk.exceptions import WorkerDiedError
 from amltk.executors.registry import Traits, traits_of
 from amltk.scheduling.scheduler import Scheduler
 from amltk.scheduling.task import Task
-
-#: No single wait of the contract may take longer than this.
-TIMEOUT_S = 30.0
 
 
 def add(x: int, y: int = 1) -> int:
@@ -37,6 +37,11 @@ def add(x: int, y: int = 1) -> int:
 def fail(message: str) -> None:
     """Raise with a message."""
     raise ValueError(message)
+
+
+def repeat(**keywords: Any) -> dict[str, Any]:
+    """Return the keywords."""
+    return keywords
 
 
 class _Refusing:
@@ -50,6 +55,18 @@ class _Refusing:
 class ExecutorContract:
     """Tests of one executor; subclass it and give it a fixture ``executor``."""
 
+    #: What the engine is called in reports.
+    engine: ClassVar[str | None] = None
+
+    #: No single wait takes longer than so many seconds.
+    timeout_s: ClassVar[float] = 30.0
+
+    #: How many calls are many; fewer for an engine that takes long for each.
+    n_many: ClassVar[int] = 300
+
+    #: How many calls there are in a chain, each submitted when the one before has returned.
+    n_chain: ClassVar[int] = 30
+
     @pytest.fixture
     def traits(self, executor: Executor) -> Traits:
         """What the executor says it can do."""
@@ -62,7 +79,7 @@ class ExecutorContract:
 
     def run(self, scheduler: Scheduler, **options: Any) -> Any:
         """Run with a limit, so that what hangs fails."""
-        code = scheduler.run(timeout=TIMEOUT_S, **options)
+        code = scheduler.run(timeout=self.timeout_s, **options)
         assert code is not Scheduler.ExitCode.TIMEOUT, "the run did not come to an end in time"
         return code
 
@@ -81,9 +98,9 @@ class ExecutorContract:
     def test_a_future_has_the_result(self, executor: Executor, traits: Traits) -> None:
         """The bare executor works."""
         if traits.pickles and not traits.packs_itself:
-            assert executor.submit(pow, 2, 10).result(TIMEOUT_S) == 1024
+            assert executor.submit(pow, 2, 10).result(self.timeout_s) == 1024
         else:
-            assert executor.submit(lambda: 1024).result(TIMEOUT_S) == 1024
+            assert executor.submit(lambda: 1024).result(self.timeout_s) == 1024
 
     def test_a_call_returns_through_its_events(self, scheduler: Scheduler) -> None:
         """The events of a result come in their order."""
@@ -152,12 +169,12 @@ class ExecutorContract:
         assert sorted(name for name, _ in seen) == ["task-exception", "task-returned"]
 
     def test_many_calls_all_return(self, scheduler: Scheduler) -> None:
-        """Nothing is lost among a few hundred calls."""
+        """Nothing is lost among them."""
         task = Task(add, scheduler)
         seen = self.collect(task, task.RETURNED)
-        scheduler.on_start(lambda: [task(x) for x in range(300)])
+        scheduler.on_start(lambda: [task(x) for x in range(self.n_many)])
         self.run(scheduler)
-        assert sorted(value for _, value in seen) == list(range(1, 301))
+        assert sorted(value for _, value in seen) == list(range(1, self.n_many + 1))
 
     def test_each_callback_may_submit_the_next(self, scheduler: Scheduler) -> None:
         """A chain goes on as long as callbacks submit."""
@@ -165,12 +182,64 @@ class ExecutorContract:
 
         @task.on_returned
         def go_on(value: int) -> None:
-            if value < 30:
+            if value < self.n_chain:
                 task(value)
 
         scheduler.on_start(lambda: task(0))
         self.run(scheduler)
-        assert task.n_called == 30
+        assert task.n_called == self.n_chain
+
+    def test_equal_calls_are_all_run(self, scheduler: Scheduler) -> None:
+        """A call is no pure function: the same one twice is two calls."""
+        task = Task(os.urandom, scheduler)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: [task(8) for _ in range(10)])
+        self.run(scheduler)
+        assert len({value for _, value in seen}) == 10
+
+    def test_all_keywords_reach_the_function(self, scheduler: Scheduler) -> None:
+        """Also those that an engine has uses for itself."""
+        names = ("fn", "function", "key", "name", "priority", "pure", "resources", "retries")
+        keywords = {name: name for name in (*names, "self", "timeout", "workers", "num_cpus")}
+        task = Task(repeat, scheduler)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: task(**keywords))
+        self.run(scheduler)
+        assert [value for _, value in seen] == [keywords]
+
+    def test_a_large_argument_is_shared_by_many_calls(self, scheduler: Scheduler) -> None:
+        """Each call gets all of it."""
+        task = Task(len, scheduler)
+        data = os.urandom(8 << 20)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: [task(data) for _ in range(10)])
+        self.run(scheduler)
+        assert [value for _, value in seen] == [8 << 20] * 10
+
+    def test_leaving_the_interpreter_fails_its_call_only(self, scheduler: Scheduler) -> None:
+        """``SystemExit`` is what such a call raised."""
+        task = Task(lambda x: sys.exit(x) if x else 0, scheduler)
+        seen = self.collect(task, task.EXCEPTION, task.RETURNED)
+        scheduler.on_start(lambda: (task(3), task(0)))
+        self.run(scheduler, end_on_exception=False)
+        assert sorted(name for name, _ in seen) == ["task-exception", "task-returned"]
+        assert [type(value) for name, value in seen if name == "task-exception"] == [SystemExit]
+
+    def test_a_worker_that_dies_costs_one_call(self, scheduler: Scheduler, traits: Traits) -> None:
+        """The others return, whether they had started or not."""
+        if traits.runs_inline or traits.runs_in_threads:
+            pytest.skip("there is no worker beside this process")
+        if traits.death_spreads:
+            pytest.skip("a worker's death takes others with it on this engine")
+        task = Task(lambda x: os._exit(7) if x == 3 else x, scheduler)
+        seen = self.collect(task, task.EXCEPTION, task.RETURNED)
+        scheduler.on_start(lambda: [task(x) for x in range(10)])
+        self.run(scheduler, end_on_exception=False)
+        errors = [value for name, value in seen if name == "task-exception"]
+        assert [isinstance(error, (WorkerDiedError, BrokenExecutor)) for error in errors] == [True]
+        assert sorted(value for name, value in seen if name == "task-returned") == [
+            x for x in range(10) if x != 3
+        ]
 
     def test_callbacks_run_in_one_thread(self, scheduler: Scheduler) -> None:
         """Whatever thread completes a call."""

@@ -47,6 +47,7 @@ class Search:
 
 def train(config: Config) -> Trained:
     """Score a configuration by cross-validation; this runs in a worker."""
+    limit_threads()
     from sklearn.datasets import load_digits
     from sklearn.model_selection import cross_val_score
     from sklearn.neural_network import MLPClassifier
@@ -73,7 +74,7 @@ def train(config: Config) -> Trained:
 
 
 def limit_threads() -> None:
-    """Let each worker compute with one thread: two workers share two processors best that way."""
+    """Let a worker compute with one thread: two workers share two processors best that way."""
     import warnings
 
     for library in ("OMP", "OPENBLAS", "MKL"):
@@ -97,7 +98,7 @@ def search_digits(options: argparse.Namespace) -> Search:
     """Search until a limit, the time or patience is reached."""
     rng = random.Random(options.seed)
     search = Search()
-    scheduler = Scheduler.with_processes(options.workers, initializer=limit_threads)
+    scheduler = Scheduler.with_processes(options.workers)
     limiter = CallLimiter(max_calls=options.trials)
     task = Task(train, scheduler, plugins=[limiter])
 

@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 
 
-def prepare(extra: str) -> Path:
-    """Return the environment's Python, with amltk and the extra installed."""
+def prepare(*extras: str) -> Path:
+    """Return the environment's Python, with amltk and the extras installed."""
+    extra = ",".join(extras)
     environment = Path(os.environ.get("AMLTK_VENV", ROOT / ".venv"))
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
     python = scripts / ("python.exe" if os.name == "nt" else "python")
@@ -28,7 +29,7 @@ def prepare(extra: str) -> Path:
         run(interpreter, "-m", "venv", environment)
     # Installed again only when what is to be installed has changed.
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    stamp = environment / f"amltk-{extra}.stamp"
+    stamp = environment / f"amltk-{'-'.join(extras)}.stamp"
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"installing amltk[{extra}]; this takes a minute or two …", flush=True)
         run(python, "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[{extra}]")

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -15,15 +16,17 @@ SHARED = ("resource_tracker", "forkserver", "loky.backend.resource_tracker")
 SHARED_THREADS = ("QueueManagerThread", "ExecutorManagerThread", "pytest_timeout", "asyncio_")
 
 
-def children() -> set[psutil.Process]:
+def children(engines: frozenset[psutil.Process] = frozenset()) -> set[psutil.Process]:
+    """Return the processes below this one, but for what engines of the whole session start."""
     found = set()
-    for child in psutil.Process().children(recursive=True):
-        try:
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
             command = " ".join(child.cmdline())
-            if child.status() != psutil.STATUS_ZOMBIE and not any(s in command for s in SHARED):
-                found.add(child)
-        except psutil.Error:
-            continue
+            if child.status() == psutil.STATUS_ZOMBIE or any(s in command for s in SHARED):
+                continue
+            found.add(child)
+            if child not in engines:
+                found.update(child.children(recursive=True))
     return found
 
 
@@ -35,13 +38,13 @@ def threads() -> set[threading.Thread]:
 @pytest.fixture(autouse=True)
 def nothing_is_left_over(request):
     """After each test: no process and no thread of ours that was not there before."""
-    before_children, before_threads = children(), threads()
+    before_children, before_threads = frozenset(children()), threads()
     yield
     if request.node.get_closest_marker("leaves"):
         return
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        left = (children() - before_children) | (threads() - before_threads)
+        left = (children(before_children) - before_children) | (threads() - before_threads)
         if not left:
             return
         gc.collect()

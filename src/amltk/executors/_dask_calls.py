@@ -19,8 +19,9 @@ before its worker gets the next call, so a death takes none along.
 
 from __future__ import annotations
 
+import asyncio
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from dask._task_spec import Task
@@ -36,6 +37,9 @@ CALL_PREFIX = "amltk-call-"
 
 #: The name of the scheduler's handler that cancels calls.
 CANCEL = "amltk_cancel"
+
+#: States in which Dask has not given a call to a worker.
+_NOT_STARTED = frozenset({"released", "waiting", "queued", "no-worker"})
 
 #: A worker tells the scheduler the outcome of a call.
 _OUTCOME = "amltk-outcome"
@@ -74,7 +78,9 @@ def lost_error(*, address: str, pid: int, name: object, finished: bool) -> Worke
         f"the Dask worker {name} at {address} (pid {pid}) {what} when it died or was closed; the "
         f"call is not run again"
     )
-    return WorkerDiedError(message, pid=pid, exit_code=None, signal_name=None, address=address)
+    return WorkerDiedError(
+        message, pid=pid, exit_code=None, signal_name=None, address=address, worker=name
+    )
 
 
 def _raise_lost(payload: bytes) -> None:
@@ -82,10 +88,19 @@ def _raise_lost(payload: bytes) -> None:
 
 
 class CallKeeper(SchedulerPlugin):
-    """Keeps each call from starting twice, and cancels calls truthfully."""
+    """Keeps each call from starting twice, and cancels calls truthfully.
+
+    Args:
+        tell_end: Tells, for the name of a worker that is gone, what is known of its end.
+    """
 
     name = "amltk-calls"
     idempotent = True
+
+    def __init__(self, tell_end: Callable[[object], Awaitable[str]] | None = None) -> None:
+        self._tell_end = tell_end
+        #: Why no call can run any more, if so.
+        self._broken: bytes | None = None
 
     async def start(self, scheduler: Any) -> None:
         """Take up work; called by Dask."""
@@ -93,7 +108,7 @@ class CallKeeper(SchedulerPlugin):
         #: Which worker had each call that was given to one.
         self._given: dict[str, tuple[str, int, object]] = {}
         #: Calls that were taken back from a worker, with their errors.
-        self._lost: dict[str, bytes] = {}
+        self._lost: dict[str, WorkerDiedError] = {}
         #: Outcomes of calls that Dask has not noted as finished yet.
         self._outcomes: dict[str, Any] = {}
         scheduler.handlers[CANCEL] = self.cancel
@@ -106,11 +121,26 @@ class CallKeeper(SchedulerPlugin):
 
     def update_graph(self, scheduler: Any, *, tasks: Iterable[Any], **_more: Any) -> None:
         """Have calls wait in the scheduler until a worker is free; called by Dask."""
-        for key in tasks:
-            if _is_call(key):
-                run_spec = scheduler.tasks[key].run_spec
-                if run_spec is not None:
-                    run_spec._data_producer = True
+        calls = [key for key in tasks if _is_call(key)]
+        for key in calls:
+            run_spec = scheduler.tasks[key].run_spec
+            if run_spec is not None:
+                run_spec._data_producer = True
+        if self._broken is not None:
+            # After Dask has taken them in.
+            asyncio.get_running_loop().call_soon(self._fail, calls, self._broken)
+
+    def fail_all(self, error: BaseException) -> None:
+        """Fail all calls that have not started, and all that are to come."""
+        self._broken = pickle.dumps(error)
+        tasks = self._scheduler.tasks.values()
+        waiting = [task.key for task in tasks if _is_call(task.key) and task.state in _NOT_STARTED]
+        self._fail(waiting, self._broken)
+
+    def _fail(self, keys: Iterable[str], payload: bytes) -> None:
+        for key in keys:
+            for client in self._tell(key, lost_op, payload):
+                self._scheduler.client_releases_keys(keys=[key], client=client)
 
     def transition(self, key: Any, start: str, finish: str, *_args: Any, **_more: Any) -> None:
         """Follow a call; called by Dask after each change of its state."""
@@ -132,16 +162,33 @@ class CallKeeper(SchedulerPlugin):
     def _give_up(self, key: str, *, finished: bool) -> None:
         address, pid, name = self._given.pop(key)
         error = lost_error(address=address, pid=pid, name=name, finished=finished)
-        payload = self._lost[key] = pickle.dumps(error)
+        self._lost[key] = error
+        payload = pickle.dumps(error)
         # Dask is about to give it to another worker: then this is what runs there.
         self._scheduler.tasks[key].run_spec = Task(key, _raise_lost, payload)
 
-    def remove_worker(self, scheduler: Any, worker: str, **_more: Any) -> None:  # noqa: ARG002 - Dask's signature
+    def remove_worker(
+        self,
+        scheduler: Any,  # noqa: ARG002 - Dask's signature
+        worker: str,  # noqa: ARG002 - Dask's signature
+        **_more: Any,
+    ) -> Awaitable[None] | None:
         """Tell of lost calls, which need no other worker for that; called by Dask."""
         lost, self._lost = self._lost, {}
-        for key, payload in lost.items():
-            for client in self._tell(key, lost_op, payload):
-                scheduler.client_releases_keys(keys=[key], client=client)
+        return self._tell_lost(lost) if lost else None
+
+    async def _tell_lost(self, lost: Mapping[str, WorkerDiedError]) -> None:
+        for key, error in lost.items():
+            self._fail([key], pickle.dumps(await self._cause(error)))
+
+    async def _cause(self, error: WorkerDiedError) -> WorkerDiedError:
+        """Add what is known of the worker's end."""
+        told = ""
+        if self._tell_end is not None:
+            told = await self._tell_end(error.__dict__["worker"])
+        if not told:
+            return error
+        return WorkerDiedError(f"{error} ({told})", **{**error.__dict__, "job": told})
 
     def _tell(self, key: str, op: Callable[[str], str], payload: Any) -> list[str]:
         task = self._scheduler.tasks.get(key)
@@ -174,11 +221,11 @@ class CallKeeper(SchedulerPlugin):
         to_end: list[tuple[str, str, int]] = []
         for key in keys:
             task = scheduler.tasks.get(key)
-            if task is None or task.state in ("memory", "erred", "forgotten"):
+            if task is None:
                 continue
-            if task.state != "processing":
+            if task.state in _NOT_STARTED:
                 cancelled.append(key)
-            elif end_running and _is_alone(task):
+            elif end_running and task.state == "processing" and _is_alone(task):
                 to_end.append((key, task.processing_on.address, task.processing_on.pid))
         gone = [*cancelled, *(key for key, _, _ in to_end)]
         for key in gone:

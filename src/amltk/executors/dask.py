@@ -19,8 +19,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import pickle
-import subprocess
-import sys
 import threading
 import uuid
 from collections import deque
@@ -34,8 +32,9 @@ from typing import Any, ParamSpec, TypeVar
 from amltk._future import LightFuture
 from amltk._optional import require
 from amltk.exceptions import CallPicklingError, ExecutorError, InvalidOptionError
+from amltk.executors._dask_cluster import ClusterProcess, Opener, on_this_machine
 from amltk.executors._parcel import Held, Parcel, pack_parcel
-from amltk.executors.envelope import dumps, name_of, unpack_outcome
+from amltk.executors.envelope import name_of, unpack_outcome
 from amltk.executors.termination import end_processes
 from amltk.executors.traits import Traits
 
@@ -47,16 +46,6 @@ GRACE_S = 2.0
 
 #: How often it is looked whether Dask gave a call up without telling.
 _LOOK_S = 0.5
-
-#: How long a cluster of this machine may take to start, and to end.
-_START_S = 60.0
-_END_S = 20.0
-
-#: Run by the interpreter of a cluster. It gets the driver's search path first, so that it finds amltk
-#: where the driver found it; and it has no main module that workers would import.
-_BOOTSTRAP = (
-    "import sys; sys.path[:] = {path!r}; from amltk.executors._dask_cluster import main; main()"
-)
 
 #: What ``Task.options`` may say of single calls.
 CALL_OPTIONS = frozenset({"priority", "resources"})
@@ -486,59 +475,26 @@ def _at_address(distributed: Any, address: str, options: Mapping[str, Any]) -> D
 
 
 def _on_this_machine(distributed: Any, options: Mapping[str, Any]) -> DaskExecutor:
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-        [sys.executable, "-c", _BOOTSTRAP.format(path=[p for p in sys.path if isinstance(p, str)])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
+    alone = options["threads_per_worker"] == 1 and options.get("processes", True)
+    return in_own_process(distributed, on_this_machine, options, ends_running_calls=alone)
+
+
+def in_own_process(
+    distributed: Any, opener: Opener, options: Mapping[str, Any], *, ends_running_calls: bool
+) -> DaskExecutor:
+    """Open a cluster in a process of its own, and return an executor that closes it."""
+    cluster = ClusterProcess(opener, options)
     try:
-        address = _address_told_by(process, options)
-        client = distributed.Client(address, set_as_default=False)
+        client = distributed.Client(cluster.address, set_as_default=False)
     except BaseException:
-        _end_cluster(process)
+        cluster.close()
         raise
 
     def close() -> None:
         client.close()
-        _end_cluster(process)
+        cluster.close()
 
-    alone = options["threads_per_worker"] == 1 and options.get("processes", True)
-    return DaskExecutor(client, close=close, ends_running_calls=alone)
-
-
-def _address_told_by(process: subprocess.Popen[bytes], options: Mapping[str, Any]) -> str:
-    """Give a cluster its options and return where its scheduler is."""
-    assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-    assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-    with suppress(BrokenPipeError):  # what went wrong is read below
-        process.stdin.write(dumps(dict(options)))
-        process.stdin.flush()
-    late = threading.Timer(_START_S, process.kill)
-    late.start()
-    try:
-        started, what = pickle.load(process.stdout)
-    except EOFError:
-        started, what = False, f"its process ended with {process.wait()} within {_START_S:.0f} s"
-    finally:
-        late.cancel()
-    if not started:
-        message = f"a Dask cluster of this machine could not be started with {options!r}: {what}"
-        raise ExecutorError(message)
-    return str(what)
-
-
-def _end_cluster(process: subprocess.Popen[bytes]) -> None:
-    """Have a cluster of this machine end; kill it where it does not."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
-    try:
-        process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        end_processes([process.pid], GRACE_S)
-        process.wait(_END_S)
+    return DaskExecutor(client, close=close, ends_running_calls=ends_running_calls)
 
 
 def _install_keeper(client: Any) -> None:

@@ -1,0 +1,306 @@
+"""Keeps as many jobs of a batch system as a Dask cluster needs; runs in the cluster's process.
+
+::
+
+    every second     calls that wait or run ──▶ how many jobs are wanted
+                     jobs that were submitted ─ their workers came? ─ are they still there?
+                          │ too few             │ lost             │ too many, idle
+                          ▼                     ▼                  ▼
+                       submit                forget             cancel
+
+dask-jobqueue writes the job scripts and knows the commands; the rest is done here, since its own
+ways do not replace all jobs that are lost, never notice one that ends before its worker came, and
+hide refused submissions in a log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from amltk.exceptions import ExecutorError
+from amltk.executors._systems import SYSTEMS, System
+
+logger = logging.getLogger(__name__)
+
+#: How often it is looked what is to be done.
+_LOOK_S = 0.5
+
+#: How long a worker may be away until its job counts as lost: a nanny starts a dead one anew.
+_AWAY_S = 10.0
+
+#: How long a job may be without workers until the batch system is asked for it, and how often.
+_ASK_AFTER_S = 5.0
+
+#: How long a job may be idle beyond what is wanted until it is cancelled.
+_IDLE_S = 5.0
+
+#: Pauses between tries to submit; after the last of them calls are told.
+_PAUSES_S = (0.5, 2.0, 5.0)
+
+#: How long a command of the batch system may take.
+_COMMAND_S = 30.0
+
+#: How long jobs may take to be gone after they were cancelled.
+_GONE_S = 15.0
+
+
+@dataclass(eq=False, slots=True)
+class _Tracked:
+    """A job of ours."""
+
+    job: Any
+    name: str
+    submitted_at: float = field(default_factory=time.monotonic)
+    asked_at: float = field(default_factory=time.monotonic)
+    #: When it was last seen with a worker, if ever.
+    seen_at: float | None = None
+    idle_since: float | None = None
+
+
+class JobKeeper:
+    """Submits, watches and cancels jobs.
+
+    Args:
+        cluster: The cluster of dask-jobqueue, which never starts jobs itself.
+        system: The batch system.
+        n_workers: How many workers at most.
+        adaptive: Whether workers come and go with the load.
+        commands: ``submit_command`` and ``cancel_command``, where they are not the system's own.
+    """
+
+    def __init__(
+        self,
+        cluster: Any,
+        system: System,
+        *,
+        n_workers: int,
+        adaptive: bool,
+        commands: Mapping[str, str],
+    ) -> None:
+        self._cluster = cluster
+        self._dask = cluster.scheduler
+        self._system = system
+        self._adaptive = adaptive
+        self._commands = commands
+        self._numbers = itertools.count()
+        self._jobs: dict[str, _Tracked] = {}
+        dummy = cluster._dummy_job
+        self._per_job: int = dummy.worker_processes
+        self._threads: int = dummy.worker_process_threads
+        self._most_jobs: int = math.ceil(n_workers / self._per_job)
+        self._n_workers = n_workers
+
+    async def run(self) -> None:
+        """Keep the jobs until cancelled."""
+        while True:
+            try:
+                await self._look()
+            except Exception:
+                logger.exception("looking after the jobs of %s failed", self._system.title)
+            await asyncio.sleep(_LOOK_S)
+
+    async def close(self) -> None:
+        """Cancel all jobs, and wait until they are gone."""
+        jobs = list(self._jobs.values())
+        await asyncio.gather(*(self._cancel(tracked) for tracked in jobs))
+        deadline = time.monotonic() + _GONE_S
+        while jobs and time.monotonic() < deadline:
+            jobs = [tracked for tracked in jobs if await self._is_there(tracked) is True]
+            if jobs:
+                await asyncio.sleep(_LOOK_S)
+
+    async def tell_end(self, worker_name: object) -> str:
+        """Tell what is known of the job of a worker that is gone."""
+        tracked = self._job_of(worker_name)
+        if tracked is None:
+            return ""
+        job_id = tracked.job.job_id
+        state = await self._system.state_of(job_id)
+        if state is None:
+            return f"job {job_id} of {self._system.title}"
+        return f"job {job_id} of {self._system.title}: {state}"
+
+    async def _look(self) -> None:
+        now = time.monotonic()
+        self._note_workers(now)
+        for tracked in list(self._jobs.values()):
+            if await self._is_lost(tracked, now):
+                del self._jobs[tracked.name]
+                await self._cancel(tracked)
+        surplus = len(self._jobs) - self._wanted()
+        if surplus > 0:
+            await self._let_go(surplus, now)
+        for _ in range(-surplus):
+            if not await self._submit():
+                return
+
+    def _wanted(self) -> int:
+        if not self._adaptive:
+            return self._most_jobs
+        dask = self._dask
+        n_calls: int = len(dask.queued) + len(dask.unrunnable)
+        n_calls += sum(len(worker.processing) for worker in dask.workers.values())
+        return min(self._most_jobs, math.ceil(n_calls / (self._threads * self._per_job)))
+
+    def _job_of(self, worker_name: object) -> _Tracked | None:
+        name = str(worker_name)
+        return self._jobs.get(name) or self._jobs.get(name.rpartition("-")[0])
+
+    def _note_workers(self, now: float) -> None:
+        busy: set[str] = set()
+        for worker in self._dask.workers.values():
+            tracked = self._job_of(worker.name)
+            if tracked is not None:
+                tracked.seen_at = now
+                if worker.processing:
+                    busy.add(tracked.name)
+        for tracked in self._jobs.values():
+            if tracked.name in busy or tracked.seen_at is None:
+                tracked.idle_since = None
+            elif tracked.idle_since is None:
+                tracked.idle_since = now
+
+    async def _is_lost(self, tracked: _Tracked, now: float) -> bool:
+        if tracked.seen_at == now:
+            return False
+        if tracked.seen_at is not None and now - tracked.seen_at > _AWAY_S:
+            return True
+        since = tracked.seen_at or tracked.submitted_at
+        # Sooner where the system says so itself.
+        if now - max(since, tracked.asked_at) < (1.0 if tracked.seen_at else _ASK_AFTER_S):
+            return False
+        tracked.asked_at = now
+        return await self._is_there(tracked) is False
+
+    async def _is_there(self, tracked: _Tracked) -> bool | None:
+        """Ask whether a job waits or runs; ``None`` where the system does not tell."""
+        return await self._system.has(tracked.job.job_id)
+
+    async def _let_go(self, count: int, now: float) -> None:
+        idle = [
+            tracked
+            for tracked in self._jobs.values()
+            if (tracked.idle_since is not None and now - tracked.idle_since >= _IDLE_S)
+            or (tracked.seen_at is None and now - tracked.submitted_at >= _IDLE_S)
+        ]
+        for tracked in idle[:count]:
+            del self._jobs[tracked.name]
+            workers = [w.address for w in self._dask.workers.values() if self._belongs(w, tracked)]
+            if workers:
+                await self._dask.retire_workers(workers=workers)
+            await self._cancel(tracked)
+
+    @staticmethod
+    def _belongs(worker: Any, tracked: _Tracked) -> bool:
+        name = str(worker.name)
+        return tracked.name in (name, name.rpartition("-")[0])
+
+    async def _submit(self) -> bool:
+        """Submit a job; if that fails again and again, tell all calls and give up."""
+        error: BaseException | None = None
+        for pause_s in (0.0, *_PAUSES_S):
+            await asyncio.sleep(pause_s)
+            try:
+                await self._submit_once()
+            except FileNotFoundError as missing:
+                error = missing
+                break
+            except Exception as refused:
+                error = refused
+            else:
+                return True
+        self._break(error)
+        return False
+
+    async def _submit_once(self) -> None:
+        name = f"{self._cluster.name}-{next(self._numbers)}"
+        job = self._cluster.job_cls(
+            self._dask.contact_address or self._dask.address,
+            name=name,
+            **self._cluster._job_kwargs,
+        )
+        for attribute, command in self._commands.items():
+            setattr(job, attribute, command)
+        await asyncio.wait_for(job.start(), _COMMAND_S)
+        self._jobs[name] = _Tracked(job, name)
+
+    async def _cancel(self, tracked: _Tracked) -> None:
+        with suppress(Exception):  # it is gone already, or the time limit of its job ends it
+            await asyncio.wait_for(tracked.job.close(), _COMMAND_S)
+
+    def _break(self, error: BaseException | None) -> None:
+        submit = self._commands.get("submit_command", self._system.submit_command)
+        message = (
+            f"no job could be submitted to {self._system.title} by {submit!r}: {error}; is this "
+            f"machine allowed to submit, and do queue, memory and time limit fit the cluster?"
+        )
+        from amltk.executors._dask_calls import CallKeeper
+
+        keeper = self._dask.plugins.get(CallKeeper.name)
+        if keeper is not None:
+            keeper.fail_all(ExecutorError(message))
+
+
+@contextmanager
+def in_jobs(options: Mapping[str, Any]) -> Iterator[str]:
+    """Open a cluster of jobs of a batch system.
+
+    Args:
+        options: ``system``, ``n_workers``, ``adaptive``, ``commands``, and ``cluster``, the options
+            of the class of dask-jobqueue.
+
+    Yields:
+        Where its scheduler is.
+    """
+    import dask_jobqueue
+
+    system = SYSTEMS[options["system"]]
+    cluster = getattr(dask_jobqueue, system.cluster)(**options["cluster"])
+    try:
+        keeper = JobKeeper(
+            cluster,
+            system,
+            n_workers=options["n_workers"],
+            adaptive=options["adaptive"],
+            commands=options["commands"],
+        )
+        with _running(cluster.loop.asyncio_loop, keeper):
+            yield cluster.scheduler.contact_address or cluster.scheduler_address
+    finally:
+        with suppress(AssertionError):  # of a cluster that is closed while it starts
+            cluster.close()
+
+
+@contextmanager
+def _running(loop: asyncio.AbstractEventLoop, keeper: JobKeeper) -> Iterator[None]:
+    """Have a keeper work in the loop of its cluster."""
+    context = _in_loop(keeper)
+    asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result()
+    try:
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result()
+
+
+@asynccontextmanager
+async def _in_loop(keeper: JobKeeper) -> AsyncIterator[None]:
+    from amltk.executors._dask_calls import CallKeeper
+
+    plugin = CallKeeper(tell_end=keeper.tell_end)
+    await keeper._dask.register_scheduler_plugin(plugin, idempotent=True)
+    work = asyncio.create_task(keeper.run())
+    try:
+        yield
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        await keeper.close()

@@ -1,0 +1,133 @@
+"""What is to be known of each batch system: its class in dask-jobqueue, and how to ask for a job."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+#: How long a batch system may take to answer.
+_ANSWER_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A batch system.
+
+    Attributes:
+        title: What people call it.
+        cluster: The class in dask-jobqueue.
+        submit_command: Its own command to submit a job.
+        asks: The command that tells of a job, with ``{job}`` for its id.
+        state: Finds the state in the answer; all of the answer is none of a job's state by default.
+        gone: States of jobs that have ended, if the command still tells of those.
+    """
+
+    title: str
+    cluster: str
+    submit_command: str
+    asks: tuple[str, ...] = ()
+    state: str = ""
+    gone: frozenset[str] = frozenset()
+
+    async def has(self, job_id: str | None) -> bool | None:
+        """Tell whether a job waits or runs; ``None`` where that cannot be known."""
+        answer = await self._ask(job_id)
+        if answer is None:
+            return None
+        code, text = answer
+        if code or not text.strip():
+            return False
+        return self._state_in(text) not in self.gone
+
+    async def state_of(self, job_id: str | None) -> str | None:
+        """Tell a job's state in the system's own word, ``None`` where that cannot be known."""
+        answer = await self._ask(job_id)
+        if answer is None:
+            return None
+        code, text = answer
+        if code or not text.strip():
+            return "it is not in the queue any more"
+        return self._state_in(text) or "it is still in the queue"
+
+    async def _ask(self, job_id: str | None) -> tuple[int, str] | None:
+        if job_id is None or not self.asks:
+            return None
+        command = [part.format(job=job_id) for part in self.asks]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            )
+        except OSError:
+            return None
+        try:
+            out, _ = await asyncio.wait_for(process.communicate(), _ANSWER_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return None
+        return process.returncode or 0, out.decode(errors="replace")
+
+    def _state_in(self, text: str) -> str | None:
+        found = re.search(self.state, text) if self.state else None
+        return found.group(1) if found else None
+
+
+_SLURM_GONE = "BOOT_FAIL CANCELLED COMPLETED COMPLETING DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED TIMEOUT"
+
+SYSTEMS = {
+    "slurm": System(
+        title="Slurm",
+        cluster="SLURMCluster",
+        submit_command="sbatch",
+        asks=("squeue", "--noheader", "--states=all", "--format=%T", "--jobs={job}"),
+        state=r"(\w+)",
+        gone=frozenset(_SLURM_GONE.split()),
+    ),
+    "pbs": System(
+        title="PBS",
+        cluster="PBSCluster",
+        submit_command="qsub",
+        asks=("qstat", "{job}"),
+        state=r"\s([A-Z])\s+\S+\s*$",
+        gone=frozenset("CEFX"),
+    ),
+    "sge": System(
+        title="Grid Engine",
+        cluster="SGECluster",
+        submit_command="qsub",
+        asks=("qstat", "-j", "{job}"),
+    ),
+    "lsf": System(
+        title="LSF",
+        cluster="LSFCluster",
+        submit_command="bsub",
+        asks=("bjobs", "-noheader", "-o", "stat", "{job}"),
+        state=r"(\w+)",
+        gone=frozenset({"DONE", "EXIT"}),
+    ),
+    "moab": System(
+        title="Moab",
+        cluster="MoabCluster",
+        submit_command="msub",
+        asks=("checkjob", "{job}"),
+        state=r"State:\s*(\w+)",
+        gone=frozenset({"Completed", "Removed", "Vacated"}),
+    ),
+    "htcondor": System(
+        title="HTCondor",
+        cluster="HTCondorCluster",
+        submit_command="condor_submit",
+        asks=("condor_q", "{job}", "-af", "JobStatus"),
+        state=r"(\d)",
+        gone=frozenset("34"),  # removed, completed
+    ),
+    "oar": System(
+        title="OAR",
+        cluster="OARCluster",
+        submit_command="oarsub",
+        asks=("oarstat", "--state", "--job", "{job}"),
+        state=r":\s*(\w+)",
+        gone=frozenset({"Terminated", "Error", "Finishing", "toError"}),
+    ),
+}

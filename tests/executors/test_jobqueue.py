@@ -1,0 +1,352 @@
+"""Clusters as engines: real batch systems where they are up, and stand-ins for the rest."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+import support
+from started.clusters import SYSTEMS, make_executor, options_of, queue_of
+
+from amltk import Scheduler, Task
+from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
+from amltk.testing.contracts import ExecutorContract
+
+REAL = [name for name, system in SYSTEMS.items() if system.is_real]
+STAND_INS = [name for name, system in SYSTEMS.items() if not system.is_real]
+#: The mechanism is ours and the same everywhere; the longer stories are told on one real system and
+#: on one that needs nothing.
+TWO = ["slurm", "pbs-stand-in"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+def on(names):
+    return pytest.mark.parametrize("batch_system", names, indirect=True)
+
+
+def scheduler_on(system, folder, n_workers=2, **options):
+    constructor = getattr(Scheduler, system.constructor)
+    return constructor(n_workers, **{**options_of(system, folder), **options})
+
+
+@pytest.fixture
+def task(batch_system, tmp_path):
+    """Return a task that doubles, kills its worker at 3, and notes what it gets and raises."""
+    scheduler = scheduler_on(batch_system, tmp_path)
+
+    def work(x):
+        if x == 3:
+            os._exit(7)
+        return 2 * x
+
+    task = Task(work, scheduler)
+    task.results, task.errors = [], []
+    task.on_returned(task.results.append)
+    task.on_exception(task.errors.append)
+    return task
+
+
+@on([*REAL, *STAND_INS])
+def test_calls_run_in_jobs_and_no_job_is_left(batch_system, task):
+    """The fixture looks into the queue at the end; a second run is like the first."""
+    task.scheduler.on_start(lambda: [task(x) for x in range(6)])
+
+    for _ in range(2):
+        assert (
+            task.scheduler.run(timeout=90, end_on_exception=False) is Scheduler.ExitCode.EXHAUSTED
+        )
+        support.wait_until(lambda: not queue_of(batch_system), 30)
+
+    assert sorted(task.results) == sorted([0, 2, 4, 8, 10] * 2)
+    assert [type(error) for error in task.errors] == [WorkerDiedError] * 2
+    assert re.search(r"job \S+ of", str(task.errors[0]))
+
+
+class ClusterContract(ExecutorContract):
+    """All tests of a class share a cluster, whose jobs come and go."""
+
+    timeout_s = 60.0
+
+    @pytest.fixture
+    def executor(self, shared_cluster):
+        return shared_cluster
+
+
+def contract_of(name):
+    """Return the contract's tests on a system."""
+    system = SYSTEMS[name]
+    members = {"engine": system.title, "system": name}
+    return type(f"Test{name}", (ClusterContract,), members)
+
+
+TestSlurm = contract_of("slurm")
+TestGridEngine = contract_of("sge")
+TestHTCondor = contract_of("htcondor")
+TestOAR = contract_of("oar")
+TestPBSOnSlurm = contract_of("pbs-on-slurm")
+TestPBSStandIn = contract_of("pbs-stand-in")
+TestLSFStandIn = contract_of("lsf-stand-in")
+TestMoabStandIn = contract_of("moab-stand-in")
+
+
+def cancel_jobs(system):
+    """Cancel all jobs of the queue by the system's own command."""
+    lines = queue_of(system).splitlines()
+    numbers = [found.group() for line in lines if (found := re.search(r"\d+", line))]
+    for number in numbers:
+        subprocess.run([*system.cancels, number], capture_output=True, check=False)
+    return numbers
+
+
+@on([*REAL, "pbs-stand-in", "lsf-stand-in", "moab-stand-in"])
+def test_a_job_that_is_cancelled_costs_its_call_and_comes_back(batch_system, tmp_path):
+    begun = tmp_path / "begun"
+    scheduler = scheduler_on(batch_system, tmp_path, 1)
+    task = Task(lambda x: (begun.touch(), time.sleep(600)) if x == 0 else x, scheduler)
+    results, errors = [], []
+    task.on_returned(results.append)
+    task.on_exception(errors.append)
+    scheduler.on_start(lambda: [task(x) for x in range(3)])
+
+    @scheduler.on_start
+    def cancel_when_it_runs():
+        import threading
+
+        def watch():
+            support.wait_for_file(begun, 60)
+            cancel_jobs(batch_system)
+
+        threading.Thread(target=watch).start()
+
+    scheduler.run(timeout=100, end_on_exception=False)
+
+    assert [type(error) for error in errors] == [WorkerDiedError]
+    assert "job" in str(errors[0])
+    assert sorted(results) == [1, 2]
+
+
+@on(["slurm"])
+def test_a_cause_that_slurm_knows_is_told(batch_system, tmp_path):
+    begun = tmp_path / "begun"
+    with make_executor(batch_system, tmp_path, 1) as executor:
+        future = executor.submit(lambda: (begun.touch(), time.sleep(600)))
+        support.wait_for_file(begun, 60)
+        cancel_jobs(batch_system)
+        error = future.exception(60)
+    assert isinstance(error, WorkerDiedError)
+    assert re.search(r"job \d+ of Slurm: (CANCELLED|COMPLETING)", str(error))
+
+
+@on(TWO)
+def test_a_job_that_is_cancelled_before_its_worker_came_is_replaced(
+    batch_system, tmp_path, monkeypatch
+):
+    """Surprise: dask-jobqueue never notices such a job. A stand-in has no command to ask."""
+    if not batch_system.is_real:
+        pytest.skip("stand-ins cannot be asked whether a job is still there")
+    slow = {"job_script_prologue": ["sleep 3"]}
+    with make_executor(batch_system, tmp_path, 1, **slow) as executor:
+        future = executor.submit(pow, 2, 5)
+        support.wait_until(lambda: queue_of(batch_system), 30)
+        assert cancel_jobs(batch_system)
+        assert future.result(90) == 32
+
+
+@on(TWO)
+def test_without_adapting_all_workers_come_at_once_and_lost_ones_are_replaced(
+    batch_system, tmp_path
+):
+    """Surprise: ``scale(n)`` of dask-jobqueue does not replace a lost job."""
+    with make_executor(batch_system, tmp_path, 2, adaptive=False) as executor:
+        support.wait_until(lambda: n_workers_of(executor) == 2, 60)
+        cancel_jobs(batch_system)
+        support.wait_until(lambda: n_workers_of(executor) < 2, 30)
+        support.wait_until(lambda: n_workers_of(executor) == 2, 60)
+
+
+def n_workers_of(executor):
+    return len(executor._client.scheduler_info(n_workers=-1)["workers"])
+
+
+@on(TWO)
+def test_workers_leave_when_there_is_no_work_although_results_are_held(batch_system, tmp_path):
+    """Surprise: with Dask's own executor a held future keeps its worker."""
+    with make_executor(batch_system, tmp_path, 2) as executor:
+        futures = [executor.submit(support.double, x) for x in range(4)]
+        assert [future.result(60) for future in futures] == [0, 2, 4, 6]
+        support.wait_until(lambda: n_workers_of(executor) == 0, 60)
+        assert executor.submit(pow, 2, 5).result(60) == 32
+
+
+@on(TWO)
+def test_no_more_jobs_than_workers_were_asked_for(batch_system, tmp_path):
+    with make_executor(batch_system, tmp_path, 2) as executor:
+        futures = [executor.submit(time.sleep, 0.2) for _ in range(20)]
+        most = 0
+        while not all(future.done() for future in futures):
+            most = max(most, len(queue_of(batch_system).splitlines()))
+            time.sleep(0.1)
+    assert 1 <= most <= 2
+
+
+@on(["slurm", "lsf-stand-in"])
+def test_a_refused_submission_is_told_to_all_calls(batch_system, tmp_path):
+    """Surprise: dask-jobqueue logs it and leaves the calls pending."""
+    with make_executor(batch_system, tmp_path, 2, queue="no-such-queue") as executor:
+        futures = [executor.submit(support.double, x) for x in range(3)]
+        errors = [future.exception(60) for future in futures]
+        assert {type(error) for error in errors} == {ExecutorError}
+        assert "no job could be submitted" in str(errors[0])
+        later = executor.submit(support.double, 1).exception(60)
+        assert isinstance(later, ExecutorError)
+
+
+@on(["slurm"])
+def test_what_slurm_says_of_a_refusal_is_in_the_error(batch_system, tmp_path):
+    with make_executor(batch_system, tmp_path, 1, queue="no-such-queue") as executor:
+        assert "invalid partition" in str(executor.submit(pow, 2, 5).exception(60))
+
+
+@on(TWO)
+def test_a_missing_command_is_told_at_once(batch_system, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    scheduler = scheduler_on(batch_system, tmp_path)
+    with pytest.raises(ExecutorError, match="is not found on this machine"):
+        scheduler.run(timeout=30)
+
+
+@on(TWO)
+def test_commands_of_ones_own_are_used(batch_system, tmp_path):
+    own = tmp_path / "own"
+    command = "sbatch" if batch_system.constructor == "with_slurm" else "qsub"
+    own.write_text(f'#!/bin/sh\ntouch {tmp_path}/submitted\nshift\nexec {command} "$@"\n')
+    own.chmod(0o755)
+    with make_executor(batch_system, tmp_path, 1, submit_command=f"{own} --extra") as executor:
+        assert executor.submit(pow, 2, 5).result(60) == 32
+    assert (tmp_path / "submitted").exists()
+
+
+@on(["pbs-stand-in"])
+def test_jobs_that_start_in_the_home_directory_find_the_drivers(batch_system, tmp_path):
+    with make_executor(batch_system, tmp_path, 1) as executor:
+        assert executor.submit(os.getcwd).result(60) == str(tmp_path)
+
+
+@on(["slurm"])
+def test_a_walltime_that_is_over_costs_the_call_and_says_so(batch_system, tmp_path):
+    """Slurm counts walltimes in minutes, so the cause is looked at with a job of one minute."""
+    with make_executor(batch_system, tmp_path, 1, walltime="00:00:01") as executor:
+        future = executor.submit(time.sleep, 600)
+        error = future.exception(110)
+    assert isinstance(error, WorkerDiedError)
+    assert re.search(r"job \d+ of Slurm: (TIMEOUT|COMPLETING)", str(error))
+
+
+@on(TWO)
+def test_everything_of_ours_listens_on_the_interface_that_was_asked_for(batch_system, tmp_path):
+    with make_executor(batch_system, tmp_path, 1) as executor:
+        assert executor.submit(pow, 2, 5).result(60) == 32
+        addresses = {
+            connection.laddr.ip
+            for process in psutil.process_iter()
+            if "distributed"
+            in (command := " ".join(process.info.get("cmdline") or process.cmdline()))
+            or "_dask_cluster" in command
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert addresses == {"127.0.0.1"}
+
+
+@on(TWO)
+def test_a_running_call_is_ended_by_cancel(batch_system, tmp_path):
+    begun = tmp_path / "begun"
+    with make_executor(batch_system, tmp_path, 1) as executor:
+        future = executor.submit(lambda: (begun.touch(), time.sleep(600)))
+        support.wait_for_file(begun, 60)
+        assert future.cancel()
+        assert executor.submit(pow, 2, 5).result(60) == 32
+
+
+@on(["slurm"])
+def test_a_thousand_calls(batch_system, tmp_path):
+    with make_executor(batch_system, tmp_path) as executor:
+        futures = [executor.submit(support.double, x) for x in range(1000)]
+        assert [future.result(90) for future in futures] == [2 * x for x in range(1000)]
+
+
+@on(["slurm"])
+def test_a_hundred_megabytes_for_twenty_calls(batch_system, tmp_path):
+    data = os.urandom(100 << 20)
+    options = {"memory": "2GB"}
+    with make_executor(batch_system, tmp_path, **options) as executor:
+        futures = [executor.submit(len, data) for _ in range(20)]
+        assert [future.result(90) for future in futures] == [100 << 20] * 20
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"n_workers": 0}, "n_workers=0"),
+        ({"n_workers": True}, "n_workers=True"),
+        ({"n_workers": 1, "memory": "1GB"}, "cores"),
+        ({"n_workers": 1, "cores": 1, "memory": "1GB", "colour": "red"}, "colour"),
+    ],
+)
+def test_wrong_options_are_refused_before_a_run(options, match):
+    pytest.importorskip("dask_jobqueue", reason="the extra jobqueue is not installed")
+    with pytest.raises(InvalidOptionError, match=match):
+        Scheduler.with_slurm(**options)
+
+
+SCRIPT = """
+import json, sys, time
+from pathlib import Path
+from amltk import Scheduler, Task
+
+def work(folder, x):
+    Path(folder, str(x)).touch()
+    time.sleep(600)
+
+constructor, folder, options = sys.argv[1:]
+scheduler = getattr(Scheduler, constructor)(2, **json.loads(options))
+task = Task(work, scheduler)
+scheduler.on_start(lambda: [task(folder, x) for x in range(4)])
+try:
+    scheduler.run()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@on([*REAL, "lsf-stand-in"])
+class TestDriver:
+    """A script whose calls run in jobs, two running and two waiting."""
+
+    @pytest.fixture
+    def driver(self, batch_system, tmp_path):
+        import json
+
+        script, begun = tmp_path / "driver.py", tmp_path / "begun"
+        script.write_text(SCRIPT)
+        begun.mkdir(mode=0o777)
+        options = json.dumps(options_of(batch_system, tmp_path))
+        process = support.start_script(script, batch_system.constructor, begun, options)
+        support.wait_until(lambda: len(list(begun.iterdir())) == 2, 60)
+        yield process
+        process.kill()
+        process.communicate()
+
+    def test_ctrl_c_leaves_no_job(self, batch_system, driver):
+        driver.send_signal(signal.SIGINT)
+        output, _ = driver.communicate(timeout=40)
+        assert "interrupted" in output
+        support.wait_until(lambda: not queue_of(batch_system), 20)
+
+    def test_a_killed_driver_leaves_no_job(self, batch_system, driver):
+        driver.kill()
+        support.wait_until(lambda: not queue_of(batch_system), 30)

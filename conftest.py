@@ -7,7 +7,7 @@ from sybil.parsers.myst import PythonCodeBlockParser
 
 PAGES = ("README.md", "CONTRIBUTING.md", "*.md", "extending/*.md", "engines/*.md")
 
-pytest_plugins = ["contract_table", "started.dask", "started.clusters"]
+pytest_plugins = ["contract_table", "started.dask", "started.clusters", "started.ray"]
 
 
 def begin_page(namespace: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ import os
 import pickle
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -182,3 +183,10 @@ def set_mark(value):
 
 def get_mark():
     return _mark
+
+
+def free_port():
+    """Return a port of loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

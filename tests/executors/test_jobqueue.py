@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -28,15 +29,15 @@ def on(names):
     return pytest.mark.parametrize("batch_system", names, indirect=True)
 
 
-def scheduler_on(system, folder, n_workers=2, **options):
+def scheduler_on(system, n_workers=2, **options):
     constructor = getattr(Scheduler, system.constructor)
-    return constructor(n_workers, **{**options_of(system, folder), **options})
+    return constructor(n_workers, **{**options_of(system), **options})
 
 
 @pytest.fixture
 def task(batch_system, tmp_path):
     """Return a task that doubles, kills its worker at 3, and notes what it gets and raises."""
-    scheduler = scheduler_on(batch_system, tmp_path)
+    scheduler = scheduler_on(batch_system)
 
     def work(x):
         if x == 3:
@@ -105,7 +106,7 @@ def cancel_jobs(system):
 @on([*REAL, "pbs-stand-in", "lsf-stand-in", "moab-stand-in"])
 def test_a_job_that_is_cancelled_costs_its_call_and_comes_back(batch_system, tmp_path):
     begun = tmp_path / "begun"
-    scheduler = scheduler_on(batch_system, tmp_path, 1)
+    scheduler = scheduler_on(batch_system, 1)
     task = Task(lambda x: (begun.touch(), time.sleep(600)) if x == 0 else x, scheduler)
     results, errors = [], []
     task.on_returned(results.append)
@@ -132,7 +133,7 @@ def test_a_job_that_is_cancelled_costs_its_call_and_comes_back(batch_system, tmp
 @on(["slurm"])
 def test_a_cause_that_slurm_knows_is_told(batch_system, tmp_path):
     begun = tmp_path / "begun"
-    with make_executor(batch_system, tmp_path, 1) as executor:
+    with make_executor(batch_system, 1) as executor:
         future = executor.submit(lambda: (begun.touch(), time.sleep(600)))
         support.wait_for_file(begun, 60)
         cancel_jobs(batch_system)
@@ -149,7 +150,7 @@ def test_a_job_that_is_cancelled_before_its_worker_came_is_replaced(
     if not batch_system.is_real:
         pytest.skip("stand-ins cannot be asked whether a job is still there")
     slow = {"job_script_prologue": ["sleep 3"]}
-    with make_executor(batch_system, tmp_path, 1, **slow) as executor:
+    with make_executor(batch_system, 1, **slow) as executor:
         future = executor.submit(pow, 2, 5)
         support.wait_until(lambda: queue_of(batch_system), 30)
         assert cancel_jobs(batch_system)
@@ -161,7 +162,7 @@ def test_without_adapting_all_workers_come_at_once_and_lost_ones_are_replaced(
     batch_system, tmp_path
 ):
     """Surprise: ``scale(n)`` of dask-jobqueue does not replace a lost job."""
-    with make_executor(batch_system, tmp_path, 2, adaptive=False) as executor:
+    with make_executor(batch_system, 2, adaptive=False) as executor:
         support.wait_until(lambda: n_workers_of(executor) == 2, 60)
         cancel_jobs(batch_system)
         support.wait_until(lambda: n_workers_of(executor) < 2, 30)
@@ -175,7 +176,7 @@ def n_workers_of(executor):
 @on(TWO)
 def test_workers_leave_when_there_is_no_work_although_results_are_held(batch_system, tmp_path):
     """Surprise: with Dask's own executor a held future keeps its worker."""
-    with make_executor(batch_system, tmp_path, 2) as executor:
+    with make_executor(batch_system, 2) as executor:
         futures = [executor.submit(support.double, x) for x in range(4)]
         assert [future.result(60) for future in futures] == [0, 2, 4, 6]
         support.wait_until(lambda: n_workers_of(executor) == 0, 60)
@@ -184,7 +185,7 @@ def test_workers_leave_when_there_is_no_work_although_results_are_held(batch_sys
 
 @on(TWO)
 def test_no_more_jobs_than_workers_were_asked_for(batch_system, tmp_path):
-    with make_executor(batch_system, tmp_path, 2) as executor:
+    with make_executor(batch_system, 2) as executor:
         futures = [executor.submit(time.sleep, 0.2) for _ in range(20)]
         most = 0
         while not all(future.done() for future in futures):
@@ -196,7 +197,7 @@ def test_no_more_jobs_than_workers_were_asked_for(batch_system, tmp_path):
 @on(["slurm", "lsf-stand-in"])
 def test_a_refused_submission_is_told_to_all_calls(batch_system, tmp_path):
     """Surprise: dask-jobqueue logs it and leaves the calls pending."""
-    with make_executor(batch_system, tmp_path, 2, queue="no-such-queue") as executor:
+    with make_executor(batch_system, 2, queue="no-such-queue") as executor:
         futures = [executor.submit(support.double, x) for x in range(3)]
         errors = [future.exception(60) for future in futures]
         assert {type(error) for error in errors} == {ExecutorError}
@@ -207,14 +208,14 @@ def test_a_refused_submission_is_told_to_all_calls(batch_system, tmp_path):
 
 @on(["slurm"])
 def test_what_slurm_says_of_a_refusal_is_in_the_error(batch_system, tmp_path):
-    with make_executor(batch_system, tmp_path, 1, queue="no-such-queue") as executor:
+    with make_executor(batch_system, 1, queue="no-such-queue") as executor:
         assert "invalid partition" in str(executor.submit(pow, 2, 5).exception(60))
 
 
 @on(TWO)
 def test_a_missing_command_is_told_at_once(batch_system, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    scheduler = scheduler_on(batch_system, tmp_path)
+    scheduler = scheduler_on(batch_system)
     with pytest.raises(ExecutorError, match="is not found on this machine"):
         scheduler.run(timeout=30)
 
@@ -225,47 +226,50 @@ def test_commands_of_ones_own_are_used(batch_system, tmp_path):
     command = "sbatch" if batch_system.constructor == "with_slurm" else "qsub"
     own.write_text(f'#!/bin/sh\ntouch {tmp_path}/submitted\nshift\nexec {command} "$@"\n')
     own.chmod(0o755)
-    with make_executor(batch_system, tmp_path, 1, submit_command=f"{own} --extra") as executor:
+    with make_executor(batch_system, 1, submit_command=f"{own} --extra") as executor:
         assert executor.submit(pow, 2, 5).result(60) == 32
     assert (tmp_path / "submitted").exists()
 
 
 @on(["pbs-stand-in"])
 def test_jobs_that_start_in_the_home_directory_find_the_drivers(batch_system, tmp_path):
-    with make_executor(batch_system, tmp_path, 1) as executor:
-        assert executor.submit(os.getcwd).result(60) == str(tmp_path)
+    with make_executor(batch_system, 1) as executor:
+        assert executor.submit(os.getcwd).result(60) == str(Path.cwd())
 
 
 @on(["slurm"])
 def test_a_walltime_that_is_over_costs_the_call_and_says_so(batch_system, tmp_path):
     """Slurm counts walltimes in minutes, so the cause is looked at with a job of one minute."""
-    with make_executor(batch_system, tmp_path, 1, walltime="00:00:01") as executor:
+    with make_executor(batch_system, 1, walltime="00:00:01") as executor:
         future = executor.submit(time.sleep, 600)
         error = future.exception(110)
     assert isinstance(error, WorkerDiedError)
     assert re.search(r"job \d+ of Slurm: (TIMEOUT|COMPLETING)", str(error))
 
 
+def listening(process):
+    """Return the addresses at which a process of Dask listens."""
+    try:
+        command = " ".join(process.cmdline())
+        connections = process.net_connections("inet")
+    except psutil.Error:
+        return set()
+    is_dask = "distributed" in command or "_dask_cluster" in command
+    return {c.laddr.ip for c in connections if is_dask and c.status == psutil.CONN_LISTEN}
+
+
 @on(TWO)
 def test_everything_of_ours_listens_on_the_interface_that_was_asked_for(batch_system, tmp_path):
-    with make_executor(batch_system, tmp_path, 1) as executor:
+    with make_executor(batch_system, 1) as executor:
         assert executor.submit(pow, 2, 5).result(60) == 32
-        addresses = {
-            connection.laddr.ip
-            for process in psutil.process_iter()
-            if "distributed"
-            in (command := " ".join(process.info.get("cmdline") or process.cmdline()))
-            or "_dask_cluster" in command
-            for connection in process.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
+        addresses = {address for process in psutil.process_iter() for address in listening(process)}
     assert addresses == {"127.0.0.1"}
 
 
 @on(TWO)
 def test_a_running_call_is_ended_by_cancel(batch_system, tmp_path):
     begun = tmp_path / "begun"
-    with make_executor(batch_system, tmp_path, 1) as executor:
+    with make_executor(batch_system, 1) as executor:
         future = executor.submit(lambda: (begun.touch(), time.sleep(600)))
         support.wait_for_file(begun, 60)
         assert future.cancel()
@@ -274,7 +278,7 @@ def test_a_running_call_is_ended_by_cancel(batch_system, tmp_path):
 
 @on(["slurm"])
 def test_a_thousand_calls(batch_system, tmp_path):
-    with make_executor(batch_system, tmp_path) as executor:
+    with make_executor(batch_system) as executor:
         futures = [executor.submit(support.double, x) for x in range(1000)]
         assert [future.result(90) for future in futures] == [2 * x for x in range(1000)]
 
@@ -283,7 +287,7 @@ def test_a_thousand_calls(batch_system, tmp_path):
 def test_a_hundred_megabytes_for_twenty_calls(batch_system, tmp_path):
     data = os.urandom(100 << 20)
     options = {"memory": "2GB"}
-    with make_executor(batch_system, tmp_path, **options) as executor:
+    with make_executor(batch_system, **options) as executor:
         futures = [executor.submit(len, data) for _ in range(20)]
         assert [future.result(90) for future in futures] == [100 << 20] * 20
 
@@ -334,7 +338,7 @@ class TestDriver:
         script, begun = tmp_path / "driver.py", tmp_path / "begun"
         script.write_text(SCRIPT)
         begun.mkdir(mode=0o777)
-        options = json.dumps(options_of(batch_system, tmp_path))
+        options = json.dumps(options_of(batch_system))
         process = support.start_script(script, batch_system.constructor, begun, options)
         support.wait_until(lambda: len(list(begun.iterdir())) == 2, 60)
         yield process

@@ -7,9 +7,11 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 import support
@@ -101,9 +103,13 @@ def ready(name, folder):
         if system.path:
             patch.setenv("PATH", system.path + os.pathsep + os.environ["PATH"])
         patch.setenv("STANDIN_SPOOL", str(folder / "spool"))
-        patch.chdir(folder)  # OAR leaves its output where it is called
-        yield system
-        support.wait_until(lambda: not queue_of(system), 30)
+        # OAR leaves its output where it is called; HTCondor's jobs belong to another account.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+            Path(home).chmod(0o777)
+            patch.chdir(home)
+            yield system
+            support.wait_until(lambda: not queue_of(system), 30)
+            patch.undo()
 
 
 @pytest.fixture
@@ -117,7 +123,7 @@ def batch_system(request, tmp_path):
 def shared_cluster(request, tmp_path_factory):
     """Return an executor on the system that a test class names, for all of its tests."""
     folder = tmp_path_factory.mktemp("cluster")
-    with ready(request.cls.system, folder) as system, make_executor(system, folder) as executor:
+    with ready(request.cls.system, folder) as system, make_executor(system) as executor:
         yield executor
 
 
@@ -127,19 +133,15 @@ def queue_of(system):
     return done.stdout.strip()
 
 
-def options_of(system, folder):
+def options_of(system):
     """Return the options that a cluster of this machine needs."""
-    return {
-        **SMALL,
-        **system.options,
-        "log_directory": str(folder),
-        "local_directory": str(folder),
-    }
+    folder = str(Path.cwd())
+    return {**SMALL, **system.options, "log_directory": folder, "local_directory": folder}
 
 
-def make_executor(system, folder, n_workers=2, **options):
+def make_executor(system, n_workers=2, **options):
     """Return an executor on a system."""
     from amltk.executors.jobqueue import cluster_factory
 
     name = system.constructor.removeprefix("with_")
-    return cluster_factory(name, n_workers, **{**options_of(system, folder), **options})()
+    return cluster_factory(name, n_workers, **{**options_of(system), **options})()

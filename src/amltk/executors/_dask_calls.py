@@ -226,7 +226,12 @@ class CallKeeper(SchedulerPlugin):
             if task.state in _NOT_STARTED:
                 cancelled.append(key)
             elif end_running and task.state == "processing" and _is_alone(task):
-                to_end.append((key, task.processing_on.address, task.processing_on.pid))
+                worker = task.processing_on
+                to_end.append((key, worker.address, worker.pid))
+                # It must not get another call in the moment before it is ended.
+                scheduler.handle_worker_status_change(
+                    "closing_gracefully", worker, stimulus_id=f"amltk-end-{key}"
+                )
         gone = [*cancelled, *(key for key, _, _ in to_end)]
         for key in gone:
             self._given.pop(key, None)

@@ -14,6 +14,7 @@ workers and cancel the jobs. It has a session of its own, so that Ctrl-C is the 
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from amltk.exceptions import ExecutorError
@@ -65,6 +67,7 @@ class ClusterProcess:
             [sys.executable, "-c", _BOOTSTRAP.format(path=path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**os.environ, "PWD": str(Path.cwd())},  # OAR's commands go by it
             start_new_session=True,
         )
         try:

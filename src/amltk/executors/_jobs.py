@@ -192,10 +192,16 @@ class JobKeeper:
             or (tracked.seen_at is None and now - tracked.submitted_at >= _IDLE_S)
         ]
         for tracked in idle[:count]:
+            workers = [w for w in self._dask.workers.values() if self._belongs(w, tracked)]
+            if any(worker.processing for worker in workers):
+                continue  # it got a call while others were let go
+            for worker in workers:  # at once, so that it gets none from here on
+                self._dask.handle_worker_status_change(
+                    "closing_gracefully", worker, stimulus_id=f"amltk-idle-{tracked.name}"
+                )
             del self._jobs[tracked.name]
-            workers = [w.address for w in self._dask.workers.values() if self._belongs(w, tracked)]
             if workers:
-                await self._dask.retire_workers(workers=workers)
+                await self._dask.retire_workers(workers=[worker.address for worker in workers])
             await self._cancel(tracked)
 
     @staticmethod

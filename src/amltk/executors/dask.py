@@ -270,7 +270,7 @@ class DaskExecutor(Executor):
         # The payload is not needed any more, and with its last future Dask forgets the call.
         future._parcel, future._dask = Parcel(b""), None
         if cancelled:
-            LightFuture.cancel(future)
+            future._set_cancelled()
         return True
 
     def _finish(self, live: list[DaskFuture], *, wait: bool) -> None:

@@ -12,10 +12,15 @@ driver is gone, it cancels the jobs.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import signal
+import sys
+import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +58,8 @@ def cluster_factory(
         InvalidOptionError: When an option makes no sense.
     """
     purpose = f'the "{system}" executor'
-    jobqueue = require("dask_jobqueue", extra="jobqueue", purpose=purpose)
+    with _own_ctrl_c():
+        jobqueue = require("dask_jobqueue", extra="jobqueue", purpose=purpose)
     distributed = require("distributed", extra="jobqueue", purpose=purpose)
     if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
         message = f"n_workers={n_workers!r} is not possible; give a whole number from 1"
@@ -80,6 +86,19 @@ htcondor_factory = partial(cluster_factory, "htcondor")
 oar_factory = partial(cluster_factory, "oar")
 
 
+@contextmanager
+def _own_ctrl_c() -> Iterator[None]:
+    """Keep the program's own SIGINT handler: importing dask-jobqueue replaces it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def _with_defaults(system: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Add what is safer than the defaults of dask-jobqueue, where the user says nothing."""
     scheduler_options = {"dashboard_address": None, "dashboard": False}
@@ -87,15 +106,22 @@ def _with_defaults(system: str, options: Mapping[str, Any]) -> dict[str, Any]:
     worker_args = list(options.get("worker_extra_args") or [])
     if not any("dashboard" in str(argument) for argument in worker_args):
         worker_args.append("--no-dashboard")  # it would listen on all addresses
-    prologue = list(options.get("job_script_prologue") or [])
+    prologue = [_export_path()]
     if system in ("pbs", "moab"):  # their jobs start in the home directory
-        prologue.insert(0, f"cd {shlex.quote(str(Path.cwd()))}")
+        prologue.append(f"cd {shlex.quote(str(Path.cwd()))}")
+    prologue += options.get("job_script_prologue") or []
     added = {
         "scheduler_options": scheduler_options,
         "worker_extra_args": worker_args,
         "job_script_prologue": prologue,
     }
     return {"silence_logs": "error", **options, **added}
+
+
+def _export_path() -> str:
+    """Have workers find modules where the driver finds them, such as those beside its script."""
+    folders = [str(Path(folder).resolve()) for folder in sys.path if Path(folder).is_dir()]
+    return f"export PYTHONPATH={shlex.quote(os.pathsep.join(folders))}"
 
 
 def _check_job(kind: Any, options: Mapping[str, Any]) -> int:

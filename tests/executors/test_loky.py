@@ -45,13 +45,16 @@ def test_a_scheduler_runs_on_it_again_and_again():
     assert sorted(results) == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_worker_that_dies_ends_the_call_with_an_exception():
-    scheduler, errors = Scheduler.with_loky(1), []
+@pytest.mark.parametrize(
+    ("recover", "error"), [(True, "WorkerDiedError"), (False, "TerminatedWorkerError")]
+)
+def test_a_worker_that_dies_ends_the_call_with_an_exception(recover, error):
+    scheduler, errors = Scheduler.with_loky(1, recover=recover), []
     task = Task(lambda: os._exit(3), scheduler)
     task.on_exception(errors.append)
     scheduler.on_start(task)
     scheduler.run(timeout=TIMEOUT, end_on_exception=False)
-    assert [type(error).__name__ for error in errors] == ["TerminatedWorkerError"]
+    assert [type(error).__name__ for error in errors] == [error]
 
 
 def test_running_calls_are_ended_without_wait(tmp_path):

@@ -2,13 +2,14 @@
 
 ::
 
-    worker   run_marked ──▶ [+7] ──▶ runs call 7 ──▶ [-7] ──▶ the pool sends the result
-                              └── a file for each worker ──┘
-    driver   read_marks ◀────── folder, read only after a break
+    worker   run_marked ──▶ [+7] ──▶ runs call 7 ──▶ outcome, [-7] ──▶ the pool sends the result
+                              └────── a file for each worker ────┘
+    driver   read_marks ◀──────────── folder, read only after a break
 
 A pool that breaks fails all its futures alike. What a call had come to by then is known to nobody
 but the worker that ran it, and that one may be dead, so it writes it down beforehand: into memory
-that is a file, which outlives it and costs no system call.
+that is a file, which outlives it and costs no system call. A worker may also be ended on the way
+from its call's end to the sending, so the last outcome is kept too, unless it is large.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ N_SLOTS = 1024
 #: A call's number: positive once it has started, negative once it has ended.
 _SLOT = struct.Struct("<q")
 
+_SLOTS_END = N_SLOTS * _SLOT.size
+
+#: Number and length of the outcome that is kept, which follows; the number is 0 while it is written.
+_KEPT = struct.Struct("<qq")
+
+#: No larger outcome is kept.
+KEPT_BYTES = 1 << 16
+
 #: How many files a worker keeps open: one for each scheduler that uses its pool at the time.
 _N_OPEN = 8
 
@@ -39,6 +48,8 @@ class Marks:
 
     running: dict[int, int] = field(default_factory=dict)
     ended: dict[int, int] = field(default_factory=dict)
+    #: Packed outcomes of calls that have ended, of each worker the last one at most.
+    outcomes: dict[int, bytes] = field(default_factory=dict)
 
 
 class _Notes:
@@ -50,7 +61,7 @@ class _Notes:
 
     def __init__(self, path: Path) -> None:
         self._next = 0
-        size = N_SLOTS * _SLOT.size
+        size = _SLOTS_END + _KEPT.size + KEPT_BYTES
         with path.open("w+b", buffering=0) as file:
             # Written, not only sized: a file system that fills up later would end us by SIGBUS.
             file.write(bytes(size))
@@ -59,12 +70,18 @@ class _Notes:
     def start(self, number: int) -> int:
         """Note that a call starts; return its place."""
         place = self._next
-        self._next = (place + _SLOT.size) % (N_SLOTS * _SLOT.size)
+        self._next = (place + _SLOT.size) % _SLOTS_END
         _SLOT.pack_into(self._memory, place, number)
         return place
 
-    def end(self, number: int, place: int) -> None:
-        """Note that a call has ended."""
+    def end(self, number: int, place: int, outcome: bytes) -> None:
+        """Note that a call has ended, and how."""
+        length = len(outcome)
+        if length <= KEPT_BYTES:
+            memory, start = self._memory, _SLOTS_END + _KEPT.size
+            _KEPT.pack_into(memory, _SLOTS_END, 0, length)
+            memory[start : start + length] = outcome
+            _KEPT.pack_into(memory, _SLOTS_END, number, length)
         _SLOT.pack_into(self._memory, place, -number)
 
 
@@ -88,7 +105,7 @@ def run_marked(folder: str, number: int, payload: bytes) -> tuple[int, bytes]:
         return number, run_packed(payload)
     place = notes.start(number)
     outcome = run_packed(payload)
-    notes.end(number, place)
+    notes.end(number, place, outcome)
     return number, outcome
 
 
@@ -118,9 +135,15 @@ def read_marks(folder: Path) -> Marks:
     marks = Marks()
     for path in folder.glob("*"):
         pid, data = int(path.name), path.read_bytes()
-        for (number,) in _SLOT.iter_unpack(data[: len(data) // _SLOT.size * _SLOT.size]):
+        if len(data) < _SLOTS_END + _KEPT.size:
+            continue  # it died before its first call
+        for (number,) in _SLOT.iter_unpack(data[:_SLOTS_END]):
             if number > 0:
                 marks.running[number] = pid
             elif number < 0:
                 marks.ended[-number] = pid
+        number, length = _KEPT.unpack_from(data, _SLOTS_END)
+        if number:
+            start = _SLOTS_END + _KEPT.size
+            marks.outcomes[number] = data[start : start + length]
     return marks

@@ -43,13 +43,20 @@ class Engine:
         terminator: Ends its workers with their calls, given the executor and how many seconds
             they have until they are killed; ``None`` where only single calls, or none, can be
             ended.
+        owned: Whether it is to be closed when the run ends.
     """
 
     def __init__(
-        self, executor: Executor, traits: Traits, terminator: Terminator | None = None
+        self,
+        executor: Executor,
+        traits: Traits,
+        terminator: Terminator | None = None,
+        *,
+        owned: bool = False,
     ) -> None:
         self.executor = executor
         self.traits = traits
+        self.owned = owned
         self._terminator = terminator
         self._packs = traits.pickles and not traits.packs_itself
 
@@ -167,6 +174,15 @@ class Engine:
         # `wait` would go on for those that were cancelled before they started: they count as done
         # there only once a worker comes across them.
         wait_for([inner for inner in ending if not inner.done()], timeout=grace_s + _SETTLE_S)
+
+    def expect_end(self) -> Executor:
+        """Take note that somebody else is about to end the calls.
+
+        Returns:
+            The executor whose workers are to be ended.
+        """
+        expect = getattr(self.executor, "expect_end", None)
+        return self.executor if expect is None else expect()
 
     def close(self, *, wait: bool) -> None:
         """Shut the executor down.

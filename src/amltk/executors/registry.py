@@ -73,6 +73,14 @@ _KNOWN = {
 }
 
 
+#: Of an executor that nobody knows: what is safe to assume.
+_STRANGER = _Known(Traits())
+
+#: What makes one of a pool that goes on when it breaks, and ends its workers.
+_RECOVERING = "amltk.executors.recovery:recovering"
+_END_RECOVERING = "amltk.executors.recovery:end_workers"
+
+
 def factory_of(engine: str, **options: Any) -> Callable[[], Executor]:
     """Return what makes an executor of the named engine.
 
@@ -105,13 +113,27 @@ def _added(engine: str) -> EntryPoint:
     return added[engine]
 
 
-def adopt(executor: Executor) -> Engine:
-    """Wrap an executor for the scheduler, by what it says or what is known of it."""
+def adopt(
+    executor: Executor, *, make: Callable[[], Executor] | None = None, recover: bool = True
+) -> Engine:
+    """Wrap an executor for the scheduler, by what it says or what is known of it.
+
+    Args:
+        executor: The executor.
+        make: What made it, if it is the scheduler's own.
+        recover: Whether another one takes its place when it breaks, where that is possible.
+    """
     known = _known(executor)
-    terminator: Terminator | None = None
+    owned = make is not None
+    if recover and (known.traits.death_spreads or (owned and known is _STRANGER)):
+        wrapped = _load(_RECOVERING)(executor, known.traits, make=make, owned=owned)
+        if wrapped is not executor:
+            terminator = partial(_terminate, _END_RECOVERING)
+            return Engine(wrapped, wrapped.traits, terminator, owned=True)
+    ending: Terminator | None = None
     if known.terminator is not None:
-        terminator = partial(_terminate, known.terminator)
-    return Engine(executor, known.traits, terminator)
+        ending = partial(_terminate, known.terminator)
+    return Engine(executor, known.traits, ending, owned=owned)
 
 
 def traits_of(executor: Executor) -> Traits:
@@ -139,7 +161,7 @@ def _known(executor: Executor) -> _Known:
         known = _KNOWN.get(f"{kind.__module__}.{kind.__qualname__}")
         if known is not None:
             return known
-    return _Known(Traits())
+    return _STRANGER
 
 
 def _terminate(where: str, executor: Executor, grace_s: float) -> None:

@@ -24,7 +24,11 @@ class Constructors:
     """The ``with_…`` constructors of ``Scheduler``."""
 
     def __init__(
-        self, executor: Executor | Callable[[], Executor], *, terminate: Terminate = True
+        self,
+        executor: Executor | Callable[[], Executor],
+        *,
+        terminate: Terminate = True,
+        recover: bool = True,
     ) -> None:
         raise NotImplementedError  # a scheduler has its own
 
@@ -100,6 +104,7 @@ class Constructors:
         max_workers: int | None = None,
         *,
         terminate: Terminate = True,
+        recover: bool = True,
         **options: Any,
     ) -> Self:
         """Run calls in the worker processes of loky; needs the extra ``loky``.
@@ -107,12 +112,14 @@ class Constructors:
         Args:
             max_workers: How many workers at most.
             terminate: See the class.
+            recover: See the class.
             **options: Passed on to ``loky.ProcessPoolExecutor``.
 
         Raises:
             MissingExtraError: When loky is not installed.
         """
-        return cls(factory_of("loky", max_workers=max_workers, **options), terminate=terminate)
+        factory = factory_of("loky", max_workers=max_workers, **options)
+        return cls(factory, terminate=terminate, recover=recover)
 
     @classmethod
     def with_dask(
@@ -473,17 +480,20 @@ class Constructors:
         return cls(factory, terminate=terminate)
 
     @classmethod
-    def with_engine(cls, name: str, *, terminate: Terminate = True, **options: Any) -> Self:
+    def with_engine(
+        cls, name: str, *, terminate: Terminate = True, recover: bool = True, **options: Any
+    ) -> Self:
         """Run calls on an engine by its name, such as one that an installed package adds.
 
         Args:
             name: ``"processes"``, ``"slurm"``, …, or the name of an entry point of the group
                 ``amltk.engines``.
             terminate: See the class.
+            recover: See the class.
             **options: Passed on to the engine's factory.
 
         Raises:
             InvalidOptionError: When there is no such engine, or an option makes no sense.
             MissingExtraError: When a package is missing.
         """
-        return cls(factory_of(name, **options), terminate=terminate)
+        return cls(factory_of(name, **options), terminate=terminate, recover=recover)

@@ -27,9 +27,9 @@ class Patience:
         #: 0, 1 or 2; see the module.
         self.urgency: int = 0
 
-    def lose(self) -> None:
-        """Make it one degree more urgent; in the loop's thread."""
-        self.urgency += 1
+    def lose(self, degrees: int = 1) -> None:
+        """Make it more urgent; in the loop's thread."""
+        self.urgency += degrees
         if self._hurry is not None and not self._hurry.done():
             self._hurry.set_result(None)
 

@@ -79,6 +79,7 @@ class Run:
         executor: An executor that stays its owner's, or what makes one for this run.
         terminate: How running calls are ended: ``True`` as the engine does it, ``False`` not at
             all, or a function of the executor.
+        recover: Whether a pool that breaks is replaced.
         settings: When it ends and how.
         gate: A re-entrant lock that is held while a call is taken in.
     """
@@ -89,6 +90,7 @@ class Run:
         manager: EventManager,
         executor: Executor | Callable[[], Executor],
         terminate: Terminate,
+        recover: bool,
         settings: RunSettings,
         gate: AbstractContextManager[Any],
     ) -> None:
@@ -96,6 +98,7 @@ class Run:
         self._emit = manager.emit
         self._executor = executor
         self._terminate = terminate
+        self._recover = recover
         self._settings = settings
         self._gate = gate
         self.phase: Phase = Phase.STARTING
@@ -118,8 +121,9 @@ class Run:
         Raises:
             Exception: What making the executor raised; nothing was emitted then.
         """
-        owned = not isinstance(self._executor, Executor)
-        executor = self._executor if isinstance(self._executor, Executor) else self._executor()
+        given = self._executor
+        make = None if isinstance(given, Executor) else given
+        executor = given if isinstance(given, Executor) else given()
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._clock = Clock(self._loop)
@@ -129,7 +133,7 @@ class Run:
         self._settled: asyncio.Future[None] = self._loop.create_future()
         self._started_at = self._clock.now()
         self._book = book = CallBook(
-            engine=adopt(executor),
+            engine=adopt(executor, make=make, recover=self._recover),
             emit=self._emit,
             wake=self._wake,
             raised=self._call_raised,
@@ -142,7 +146,7 @@ class Run:
         finally:
             if timer is not None:
                 timer.cancel()
-            await self._close(book, owned=owned)
+            await self._close(book)
         return self._outcome()
 
     def _start(self, book: CallBook) -> Timer | None:
@@ -176,7 +180,7 @@ class Run:
         engine, inners = book.engine, book.mark_ending()
         work: Callable[[], object]
         if callable(self._terminate):
-            work = partial(self._terminate, engine.executor)
+            work = partial(self._terminate, engine.expect_end())
         elif engine.can_end_calls:
             work = partial(engine.end_calls, inners, GRACE_S)
         else:
@@ -186,15 +190,15 @@ class Run:
             await self._patience.in_thread(work, until_urgency=2)
         except BaseException as error:  # raised by the run
             self._fail(error)
-        timer = self._clock.call_later(GRACE_S, self._patience.lose)
+        timer = self._clock.call_later(GRACE_S, partial(self._patience.lose, 2))
         await self._patience.wait_for(self._settled, until_urgency=2)
         timer.cancel()
 
-    async def _close(self, book: CallBook, *, owned: bool) -> None:
+    async def _close(self, book: CallBook) -> None:
         """Close what is ours and tell that the run is over."""
         self.phase = Phase.FINISHING
         book.is_open = False
-        if owned:
+        if book.engine.owned:
             close = partial(book.engine.close, wait=book.n_live == 0)
             try:
                 await self._patience.in_thread(close, until_urgency=2)

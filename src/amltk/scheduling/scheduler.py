@@ -44,6 +44,8 @@ class Scheduler(Constructors, Emitter):
             when it ends.
         terminate: How running calls are ended when a run ends without waiting for them:
             ``True`` as the engine does it, ``False`` not at all, or a function of the executor.
+        recover: Whether a pool of processes that breaks when a worker dies, such as the standard
+            library's, is replaced by a new one, so that the death costs one call.
 
     Raises:
         InvalidOptionError: When ``executor`` is neither.
@@ -71,7 +73,11 @@ class Scheduler(Constructors, Emitter):
     FINISHED: ClassVar[Event[[]]] = happenings.FINISHED
 
     def __init__(
-        self, executor: Executor | Callable[[], Executor], *, terminate: Terminate = True
+        self,
+        executor: Executor | Callable[[], Executor],
+        *,
+        terminate: Terminate = True,
+        recover: bool = True,
     ) -> None:
         given: object = executor
         if not isinstance(given, Executor) and not callable(given):
@@ -87,6 +93,7 @@ class Scheduler(Constructors, Emitter):
         Emitter.__init__(self, "scheduler")
         self._executor = executor
         self._terminate = terminate
+        self._recover = recover
         self._gate: AbstractContextManager[Any] = threading.RLock()
         self._run: Run | None = None
         self._tasks: weakref.WeakValueDictionary[int, Task[..., Any]] = (
@@ -335,6 +342,7 @@ class Scheduler(Constructors, Emitter):
             manager=self.event_manager,
             executor=self._executor,
             terminate=self._terminate,
+            recover=self._recover,
             settings=settings,
             gate=self._gate,
         )

@@ -1,6 +1,7 @@
 """Functions that tests hand to workers, and ways to wait."""
 
 import ctypes
+import importlib.util
 import os
 import pickle
 import resource
@@ -190,3 +191,8 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def is_installed(package):
+    """Tell whether a package is there, without importing it."""
+    return importlib.util.find_spec(package) is not None

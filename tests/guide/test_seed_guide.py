@@ -5,6 +5,7 @@ at which a block begins, what is filled in for its ``...``, which of its slips a
 stands before and after it, and what it prints.
 """
 
+import contextlib
 import os
 import re
 import textwrap
@@ -13,8 +14,7 @@ from pathlib import Path
 
 import pytest
 import support
-
-from amltk import Scheduler
+from started.clusters import ready
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +35,8 @@ class Block:
     "Code that uses what it defines."
     fails: bool = False
     "Whether it ends with an uncaught exception."
-    engine: str | None = None
-    "The constructor of `Scheduler` that it needs."
+    system: str | None = None
+    "The batch system that it needs."
     package: str | None = None
     "The package that it needs beside amltk."
 
@@ -44,6 +44,7 @@ class Block:
 PROCESSES = ("Scheduler(...)", "Scheduler.with_processes(2)")
 SHORT_SLEEP = ("sleep_time = random.randrange(5)", "sleep_time = random.random() / 100")
 NO_ZERO = ("random.randrange(10)", "random.randrange(1, 10)")
+MAIN_QUEUE = ("queue=...", 'queue="main"')
 QUICK = (PROCESSES, SHORT_SLEEP)
 
 RUN = "scheduler.run()"
@@ -143,9 +144,22 @@ BLOCKS = {
         after=SUBMIT + "client.close()",
         package="distributed",
     ),
-    262: Block(engine="with_slurm"),
-    281: Block(engine="with_slurm"),
-    311: Block(engine="with_slurm"),
+    262: Block(prints="32\n", mends=(MAIN_QUEUE,), after=SUBMIT, system="slurm"),
+    281: Block(
+        prints=r"(?s).*32\n",  # Dask warns when another one has its port
+        mends=(MAIN_QUEUE, ("adapt(max_workers=10)", "adapt(maximum=10)")),
+        after=SUBMIT + "executor.shutdown()\ncluster.close()",
+        system="slurm",
+    ),
+    311: Block(
+        prints="32\n",
+        mends=(
+            ("n_workers=...,", "n_workers=2, cores=1, memory='500 MB',"),
+            ('"sbatch --extra"', '"sbatch --comment=extra")'),
+        ),
+        after=SUBMIT,
+        system="slurm",
+    ),
     366: Block(prints="32\n", after=SUBMIT),
     374: Block(prints="32\n", mends=(("SequetialExecutor", "SequentialExecutor"),), after=SUBMIT),
     467: Block(prints="hello\n", mends=(PROCESSES,), after=RUN),
@@ -343,13 +357,21 @@ def test_the_table_knows_each_block_of_the_guide():
 
 
 @pytest.mark.parametrize("line", BLOCKS)
-def test_a_block_of_the_guide_runs(line, tmp_path):
+@pytest.mark.timeout(100)
+def test_a_block_of_the_guide_runs(line, tmp_path, monkeypatch):
     block = BLOCKS[line]
     blocks = read_blocks()
-    if block.engine is not None and not hasattr(Scheduler, block.engine):
-        pytest.skip(f"the engine of Scheduler.{block.engine} does not exist yet")
     if block.package is not None:
         pytest.importorskip(block.package)
+    with contextlib.ExitStack() as stack:
+        if block.system is not None:
+            stack.enter_context(ready(block.system, tmp_path))
+            monkeypatch.setenv(f"DASK_JOBQUEUE__{block.system.upper()}__INTERFACE", "lo")
+            monkeypatch.setenv(f"DASK_JOBQUEUE__{block.system.upper()}__LOG_DIRECTORY", ".")
+        run_block(block, blocks, line, tmp_path)
+
+
+def run_block(block, blocks, line, tmp_path):
     script = tmp_path / f"line_{line}.py"
     script.write_text(script_of(blocks, line))
 

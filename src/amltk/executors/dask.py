@@ -432,7 +432,7 @@ def dask_factory(
         local = {
             "n_workers": n_workers,
             "threads_per_worker": threads_per_worker,
-            "dashboard_address": None,
+            "dashboard_address": "127.0.0.1:0",
             "host": "127.0.0.1",
             **options,
         }

@@ -101,7 +101,7 @@ def _own_ctrl_c() -> Iterator[None]:
 
 def _with_defaults(system: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Add what is safer than the defaults of dask-jobqueue, where the user says nothing."""
-    scheduler_options = {"dashboard_address": None, "dashboard": False}
+    scheduler_options = {"dashboard_address": "127.0.0.1:0", "dashboard": False}
     scheduler_options.update(options.get("scheduler_options") or {})
     worker_args = list(options.get("worker_extra_args") or [])
     if not any("dashboard" in str(argument) for argument in worker_args):

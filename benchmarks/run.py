@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import rows_calls
+import rows_engines
 import rows_events
 import rows_queue
 import rows_startup
@@ -23,7 +24,13 @@ from measure import Result, Row, profile
 
 import amltk
 
-ROWS = [*rows_events.ROWS, *rows_calls.ROWS, *rows_queue.ROWS, *rows_startup.ROWS]
+ROWS = [
+    *rows_events.ROWS,
+    *rows_calls.ROWS,
+    *rows_queue.ROWS,
+    *rows_startup.ROWS,
+    *rows_engines.ROWS,
+]
 
 
 def setting() -> dict[str, Any]:
@@ -153,6 +160,8 @@ def main() -> None:
     rows = [row for row in ROWS if options.only is None or row.name in options.only]
     results = measure_rows(rows, quick=options.quick)
     print(f"\n{show_table(results)}\n\n{show_notes(results)}")
+    for name in rows_engines.LEFT_OUT:
+        print(f"left out: {name}")
     if options.quick:
         print("\n--quick: at small sizes, not those that were promised")
     if options.json is not None:

@@ -130,13 +130,14 @@ def on_this_machine(options: Mapping[str, Any]) -> Iterator[str]:
     """
     from distributed import LocalCluster
 
-    with LocalCluster(**options) as cluster:  # type: ignore[no-untyped-call] # Dask's
+    cluster: Any = LocalCluster(**options)  # type: ignore[no-untyped-call] # Dask's
+    with cluster:
         yield cluster.scheduler_address
 
 
 def main() -> None:
     """Open what the driver asks for, and keep it until the driver closes the pipe."""
-    import dask
+    import dask.config
     import distributed  # noqa: F401 - its defaults are read when it is imported
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -359,11 +359,13 @@ class DaskExecutor(Executor):
         while self._live:
             await asyncio.sleep(_LOOK_S)
             for future in list(self._live.values()):
-                status = "pending" if future._dask is None else future._dask.status
-                if status == "error":
-                    self._fail(future, _given_up(await future._dask.exception()))
-                elif status in ("cancelled", "lost"):
-                    self._fail(future, _given_up(f"its state is {status!r} there"))
+                dask_future = future._dask
+                if dask_future is None:
+                    continue
+                if dask_future.status == "error":
+                    self._fail(future, _given_up(await dask_future.exception()))
+                elif dask_future.status in ("cancelled", "lost"):
+                    self._fail(future, _given_up(f"its state is {dask_future.status!r} there"))
         self._looks_after = False
 
     def _put_blob(self, digest: str, blob: bytes) -> Any:
@@ -520,7 +522,7 @@ def _has_lone_workers(client: Any) -> bool:
 @contextmanager
 def _no_size_warning() -> Iterator[None]:
     """Have Dask not warn of large graphs: ours are calls, and large arguments travel once."""
-    import dask
+    import dask.config
 
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
         yield

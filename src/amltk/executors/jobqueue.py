@@ -77,13 +77,16 @@ def cluster_factory(
     return partial(_open, distributed, options, alone=threads == 1)
 
 
-slurm_factory = partial(cluster_factory, "slurm")
-pbs_factory = partial(cluster_factory, "pbs")
-sge_factory = partial(cluster_factory, "sge")
-lsf_factory = partial(cluster_factory, "lsf")
-moab_factory = partial(cluster_factory, "moab")
-htcondor_factory = partial(cluster_factory, "htcondor")
-oar_factory = partial(cluster_factory, "oar")
+#: Takes the arguments of ``cluster_factory`` but for the system.
+_Factory = Callable[..., Callable[[], DaskExecutor]]
+
+slurm_factory: _Factory = partial(cluster_factory, "slurm")
+pbs_factory: _Factory = partial(cluster_factory, "pbs")
+sge_factory: _Factory = partial(cluster_factory, "sge")
+lsf_factory: _Factory = partial(cluster_factory, "lsf")
+moab_factory: _Factory = partial(cluster_factory, "moab")
+htcondor_factory: _Factory = partial(cluster_factory, "htcondor")
+oar_factory: _Factory = partial(cluster_factory, "oar")
 
 
 @contextmanager

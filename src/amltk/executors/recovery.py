@@ -120,7 +120,9 @@ class RecoveringExecutor(Executor):
             raise ExecutorError(message)
         self._make = found
         self._packs = traits.pickles and not traits.packs_itself
-        self._generation_of = partial(Generation, has_marks=has_marks, packs=self._packs)
+        self._generation_of: Callable[..., Generation] = partial(
+            Generation, has_marks=has_marks, packs=self._packs
+        )
         #: What it can do: what the pool can, but a death does not spread.
         self.traits = replace(traits, packs_itself=traits.pickles, death_spreads=False)
         self._lock = threading.Lock()

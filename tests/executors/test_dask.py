@@ -182,8 +182,10 @@ class TestCalls:
         put = dask_executor._blobs._put
         dask_executor._blobs._put = lambda digest, blob: (puts.append(digest), put(digest, blob))[1]
         try:
-            results, errors = run_calls(dask_executor, lambda _, d=None: len(d or data), range(20))
+            results, errors = run_calls(dask_executor, lambda _: len(data), range(20))
             assert (results, errors) == ([100 << 20] * 20, [])
+            assert len(puts) == 1  # the function, which holds on to the data
+            puts.clear()
             futures = [dask_executor.submit(len, data) for _ in range(20)]
             assert [future.result(60) for future in futures] == [100 << 20] * 20
         finally:

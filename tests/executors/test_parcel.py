@@ -52,6 +52,14 @@ def test_an_argument_changed_between_two_calls_is_another_blob():
     assert run(second) == (True, 2)
 
 
+def test_a_function_that_holds_on_to_something_large_travels_apart_too():
+    data = [BIG]
+    first = pack_parcel(PortableFunction(lambda x: (x, len(data))), (1,), {}, large=LARGE)
+
+    assert len(first.payload) < LARGE
+    assert run(first) == (True, (1, 1))
+
+
 def test_many_small_arguments_stay_together():
     assert not pack_parcel(max, tuple(range(2000)), {}, large=LARGE).blobs
 

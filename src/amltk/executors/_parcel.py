@@ -35,6 +35,9 @@ KEPT = 4
 #: The place of an argument: its position, or its name.
 _Place = int | str
 
+#: The place of the function, which is large when it holds on to large things.
+_FUNCTION = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
@@ -85,8 +88,8 @@ def pack_parcel(
 def _split(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], large: int
 ) -> Parcel | None:
-    """Put large arguments into blobs; ``None`` if no single one is large."""
-    left: dict[_Place, Any] = dict(enumerate(args))
+    """Put large arguments, and a large function, into blobs; ``None`` if no single one is large."""
+    left: dict[_Place, Any] = {_FUNCTION: function, **dict(enumerate(args))}
     left.update(kwargs)
     blobs: dict[str, bytes] = {}
     places: list[tuple[_Place, int]] = []
@@ -102,7 +105,7 @@ def _split(
         left[place] = None
     small_args = tuple(left[place] for place in range(len(args)))
     small_kwargs = {name: left[name] for name in kwargs}
-    return Parcel(dumps((function, small_args, small_kwargs, tuple(places))), blobs)
+    return Parcel(dumps((left[_FUNCTION], small_args, small_kwargs, tuple(places))), blobs)
 
 
 def run_parcel(payload: bytes, *blobs: bytes) -> bytes:
@@ -118,27 +121,30 @@ def run_parcel(payload: bytes, *blobs: bytes) -> bytes:
     try:
         function, args, kwargs, places = pickle.loads(payload)
         if places:
-            args, kwargs = _filled(args, kwargs, places, blobs)
+            function, args, kwargs = _filled(function, args, kwargs, places, blobs)
     except BaseException as error:
         return pack_unreadable(error)
     return run_to_bytes(function, args, kwargs)
 
 
 def _filled(
+    function: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     places: tuple[tuple[_Place, int], ...],
     blobs: tuple[bytes, ...],
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     filled = list(args)
     for place, which in places:
         # Each place gets a copy of its own, so that a function may change what it is given.
         value = pickle.loads(blobs[which])
-        if isinstance(place, int):
+        if place == _FUNCTION:
+            function = value
+        elif isinstance(place, int):
             filled[place] = value
         else:
             kwargs[place] = value
-    return tuple(filled), kwargs
+    return function, tuple(filled), kwargs
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
@@ -124,9 +124,9 @@ class RecoveringExecutor(Executor):
             Generation, has_marks=has_marks, packs=self._packs
         )
         #: What it can do: what the pool can, but a death does not spread.
-        self.traits = replace(traits, packs_itself=traits.pickles, death_spreads=False)
+        self.traits: Traits = replace(traits, packs_itself=traits.pickles, death_spreads=False)
         self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
+        self._numbers: Iterator[int] = itertools.count(1)
         self._current = self._generation_of(pool, is_ours=owned)
         #: Calls that wait for a pool.
         self._parked: OrderedDict[int, Call] = OrderedDict()

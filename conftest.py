@@ -7,7 +7,13 @@ from sybil.parsers.myst import PythonCodeBlockParser
 
 PAGES = ("README.md", "CONTRIBUTING.md", "*.md", "extending/*.md", "engines/pools.md", "engines/dask.md")
 
-pytest_plugins = ["contract_table", "started.dask", "started.clusters", "started.ray"]
+pytest_plugins = [
+    "contract_table",
+    "started.dask",
+    "started.clusters",
+    "started.ray",
+    "started.airflow",
+]
 
 
 def begin_page(namespace: dict[str, object]) -> None:

@@ -220,6 +220,34 @@ def test_everything_listens_on_loopback(ray_executor):
 OPTIONS = "num_cpus=2, object_store_memory=100_000_000"
 
 
+KILL_RAYLET = """
+import os, psutil, sys, threading, time
+from amltk import Scheduler, Task
+
+scheduler = Scheduler.with_ray({options})
+task = Task(time.sleep, scheduler)
+errors = []
+task.on_exception(lambda error: errors.append(type(error).__name__))
+scheduler.on_start(lambda: [task(600) for _ in range(4)])
+
+def kill():
+    time.sleep(3)
+    for process in {family}.children(recursive=True):
+        if "raylet/raylet" in " ".join(process.cmdline()):
+            process.kill()
+
+scheduler.on_start(threading.Thread(target=kill).start)
+print(scheduler.run(end_on_exception=False).name, errors)
+"""
+
+KILLED_RAYLET = KILL_RAYLET.format(options=OPTIONS, family="psutil.Process()")
+
+# The environment says which process the cluster is below.
+KILLED_NODE = KILL_RAYLET.format(
+    options='f"127.0.0.1:{sys.argv[1]}"', family="psutil.Process(int(os.environ['CLUSTER']))"
+)
+
+
 def finish(process, timeout_s=90):
     try:
         output, _ = process.communicate(timeout=timeout_s)
@@ -255,27 +283,57 @@ print([name for name in os.environ if name.startswith("RAY_AUTH")])
 
 
 @pytest.mark.slow
-def test_when_raylet_is_killed_every_call_ends(ray_package, tmp_path):
+def test_ray_may_have_been_imported_before(ray_package, tmp_path):
+    """As most scripts do: it listens on loopback all the same, and asks for a token."""
     code = f"""
-import psutil, threading, time
-from amltk import Scheduler, Task
+import ray
+import psutil
+from amltk.executors.ray import ray_factory
 
-scheduler = Scheduler.with_ray({OPTIONS})
-task = Task(time.sleep, scheduler)
-errors = []
-task.on_exception(lambda error: errors.append(type(error).__name__))
-scheduler.on_start(lambda: [task(600) for _ in range(4)])
-
-def kill():
-    time.sleep(3)
-    for process in psutil.Process().children(recursive=True):
-        if "raylet/raylet" in " ".join(process.cmdline()):
-            process.kill()
-
-scheduler.on_start(threading.Thread(target=kill).start)
-print(scheduler.run(end_on_exception=False).name, errors)
+with ray_factory({OPTIONS})() as executor:
+    print(executor.submit(pow, 2, 5).result(60))
+    family = psutil.Process().children(recursive=True)
+    listening = [c for p in family for c in p.net_connections("inet") if c.status == "LISTEN"]
+    print({{c.laddr.ip.removeprefix("::ffff:") for c in listening}})
 """
     code, output = finish(script(tmp_path, code))
+    assert code == 0, output
+    assert output.splitlines()[-2:] == ["32", "{'127.0.0.1'}"]
+
+
+@pytest.mark.slow
+def test_executors_share_a_ray_that_the_last_one_shuts_down(ray_package, tmp_path):
+    code = f"""
+import os, ray, tempfile
+from amltk.exceptions import InvalidOptionError
+from amltk.executors.ray import ray_factory
+
+make = ray_factory({OPTIONS})
+first, second = make(), make()
+first.shutdown()
+print(second.submit(pow, 2, 5).result(60), ray.is_initialized())
+second.shutdown()
+print(ray.is_initialized())
+os.environ["HOME"] = tempfile.mkdtemp()  # Ray keeps a token there
+ray.init(address="local", num_cpus=1, object_store_memory=100_000_000, _temp_dir=tempfile.mkdtemp())
+try:
+    make()
+except InvalidOptionError as error:
+    print(error.option)
+with ray_factory()() as third:
+    print(third.submit(pow, 2, 5).result(60))
+print(ray.is_initialized())
+ray.shutdown()
+"""
+    code, output = finish(script(tmp_path, code))
+    assert code == 0, output
+    last = ["32 True", "False", "num_cpus", "32", "True"]
+    assert [line for line in output.splitlines() if line in last] == last, output
+
+
+@pytest.mark.slow
+def test_when_raylet_is_killed_every_call_ends(ray_package, tmp_path):
+    _, output = finish(script(tmp_path, KILLED_RAYLET))
     assert re.search(r"EXHAUSTED \[('\w+Error',? ?){4}\]", output), output
 
 
@@ -350,7 +408,7 @@ class TestAttaching:
         log = (folder / "log").open("w+")
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         support.wait_until(lambda: "Ray runtime started" in (folder / "log").read_text(), 60)
-        yield port, environment
+        yield port, {**environment, "CLUSTER": str(process.pid)}
         process.terminate()
         process.wait(30)
         log.close()
@@ -366,9 +424,9 @@ scheduler.on_start(lambda: task(21))
 print(scheduler.run().name)
 """
 
-    def attach(self, tmp_path, port, environment):
+    def attach(self, tmp_path, port, environment, code=CODE):
         path = tmp_path / "driver.py"
-        path.write_text(self.CODE)
+        path.write_text(code)
         paths = os.pathsep.join([str(support.ROOT / "src"), str(support.ROOT / "tests")])
         return subprocess.run(
             [sys.executable, path, str(port)],
@@ -384,6 +442,11 @@ print(scheduler.run().name)
         for _ in range(2):
             done = self.attach(tmp_path, port, environment)
             assert done.stdout.splitlines() == ["42", "EXHAUSTED"], done.stderr
+
+    def test_when_its_node_is_killed_every_call_ends(self, cluster, tmp_path):
+        port, environment = cluster
+        done = self.attach(tmp_path, port, environment, KILLED_NODE)
+        assert re.search(r"EXHAUSTED \[('\w+Error',? ?){4}\]", done.stdout), done.stderr
 
     def test_without_its_token_the_error_names_the_variables(self, cluster, tmp_path):
         port, environment = cluster

@@ -15,6 +15,7 @@ to Ray and back costs a few milliseconds.
 from __future__ import annotations
 
 import os
+import queue
 import secrets
 import shutil
 import sys
@@ -51,16 +52,24 @@ _RESOURCES_S = 5.0
 #: How often it is looked whether Ray is still there.
 _WATCH_S = 1.0
 
+#: How long Ray may take to say which nodes it has, until its calls are given up.
+_ANSWER_S = 20.0
+
 #: How long the calls that are being ended may take at a shutdown.
 _END_S = 15.0
 
+#: Ray's one switch for listening on loopback only, meant for other systems.
+_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
 #: What a Ray that is started here gets, unless the environment says something else: it listens on
-#: loopback only, by the one switch for it, asks for a token, and reports nothing.
-_PRIVATE = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
+#: loopback only, and reports nothing.
+_PRIVATE = {_CLUSTER_SWITCH: "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+#: What Ray itself sets when it starts: that the new cluster asks for a token.
+_SET_BY_RAY = "RAY_AUTH_MODE"
+
+#: Options of ``ray.init`` that size a Ray that is started.
+_SIZES = ("num_cpus", "num_gpus", "_memory")
 
 #: Options of calls that say how much of a resource one needs, and the resource.
 _NEEDS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
@@ -133,12 +142,19 @@ class RayExecutor(Executor):
         self._lock = threading.RLock()
         self._is_shut_down = False
         self._live: dict[RayFuture, None] = {}
-        self._known: tuple[float, list[Mapping[str, float]]] = (float("-inf"), [])
+        #: What each node of the cluster has.
+        self._nodes: list[Mapping[str, float]] = []
         self._blobs: Held[Any] = Held(lambda _digest, blob: self._ray.put(blob))
         self._call_options = {"max_retries": 0, **(call_options or {})}
         self._lanes: dict[str, _Lane] = {}
         self._lane = self._lane_of({})
         self._is_finished = threading.Event()
+        self._done: queue.SimpleQueue[tuple[_Lane, RayFuture, Any] | None] = queue.SimpleQueue()
+        fault = self._ask_nodes()
+        if fault is not None:
+            self._leave()
+            raise ExecutorError(f"no calls can be given to Ray: the cluster {fault}")
+        threading.Thread(target=self._take_done, name="amltk-ray-done", daemon=True).start()
         threading.Thread(target=self._watch_nodes, name="amltk-ray-watch", daemon=True).start()
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RayFuture:
@@ -200,19 +216,36 @@ class RayExecutor(Executor):
 
     def _watch_nodes(self) -> None:
         while not self._is_finished.wait(_WATCH_S):
-            if self._live:
-                self._check_nodes()
+            fault = self._ask_nodes()
+            if fault is not None and self._live:
+                self._lose_all(fault)
 
-    def _check_nodes(self) -> None:
-        """Fail all calls if no node is left: Ray leaves those pending that its own nodes had."""
+    def _ask_nodes(self) -> str | None:
+        """Learn what each node has; return what is wrong, if no node is left.
+
+        Ray leaves those calls pending that its own nodes had. Where its control service is gone,
+        asking takes a minute, after which Ray ends the program: so a thread is sent.
+        """
+        answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put([node["Resources"] for node in self._ray.nodes() if node["Alive"]])
+            except Exception as error:  # told by whoever waits for the answer
+                answers.put(error)
+
+        threading.Thread(target=ask, name="amltk-ray-nodes", daemon=True).start()
         try:
-            is_alive = any(node["Alive"] for node in self._ray.nodes())
-            what = "has no node any more"
-        except Exception as error:
-            is_alive, what = False, f"does not answer: {error}"
-        if is_alive:
-            return
-        message = f"the call is lost, since the Ray cluster {what}"
+            answer = answers.get(timeout=_ANSWER_S)
+        except queue.Empty:
+            return "does not answer"
+        if isinstance(answer, Exception):
+            return f"does not answer: {answer}"
+        self._nodes = answer or self._nodes
+        return None if answer else "has no node any more"
+
+    def _lose_all(self, fault: str) -> None:
+        message = f"the call is lost, since the Ray cluster {fault}"
         with self._lock:
             live, self._live = list(self._live), {}
         for future in live:
@@ -227,8 +260,15 @@ class RayExecutor(Executor):
 
     def _finish(self) -> None:
         self._is_finished.set()
+        self._done.put(None)
         self._blobs.clear()
         self._leave()
+
+    def _take_done(self) -> None:
+        """Complete calls in a thread of our own, so that Ray's is free for what comes next."""
+        while (done := self._done.get()) is not None:
+            lane, future, inner = done
+            lane.take(future, inner)
 
     def _lane_of(self, options: Mapping[str, Any]) -> _Lane:
         with self._lock:
@@ -252,14 +292,6 @@ class RayExecutor(Executor):
         if not self._ray.is_initialized():
             message = f"{name} could not be submitted: Ray is shut down; make a new executor"
             raise ExecutorError(message)
-
-    def nodes(self) -> list[Mapping[str, float]]:
-        """Return what each node of the cluster has, as it was a few seconds ago at most."""
-        asked_at, nodes = self._known
-        if time.monotonic() - asked_at > _RESOURCES_S:
-            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            self._known = (time.monotonic(), nodes)
-        return nodes
 
 
 class _Lane(Executor):
@@ -324,7 +356,7 @@ class _Lane(Executor):
 
     def _require_possible(self, name: str) -> None:
         executor = self._executor
-        nodes = executor.nodes()
+        nodes = executor._nodes
         if executor._may_grow or any(_fits(self._needs, node) for node in nodes):
             return
         wanted = ", ".join(f"{amount:g} {what}" for what, amount in self._needs.items())
@@ -346,10 +378,12 @@ class _Lane(Executor):
             self._hand_over(future)
 
     def _window(self) -> int:
+        if self._executor._may_grow:
+            return _MOST_WITH_RAY  # what Ray has to run is what a cluster grows by
         now = time.monotonic()
         if now - self._counted_at > _RESOURCES_S:
             self._counted_at = now
-            nodes = self._executor.nodes()
+            nodes = self._executor._nodes
             self._room = sum(_count(self._needs, node) for node in nodes)
         ahead = int(self._room * AHEAD_S / max(self._mean_s, 1e-6))
         return max(1, min(self._room + ahead, _MOST_WITH_RAY))
@@ -373,7 +407,11 @@ class _Lane(Executor):
             inner.add_done_callback(partial(self._returned, future))
 
     def _returned(self, future: RayFuture, inner: Any) -> None:
-        """Complete a call; called in Ray's thread."""
+        """Hand over a call that is done; called in Ray's thread."""
+        self._executor._done.put((self, future, inner))
+
+    def take(self, future: RayFuture, inner: Any) -> None:
+        """Complete a call, and give Ray the next ones."""
         error = inner.exception()
         self._complete(future, None if error else inner.result(), error)
         self._advance()
@@ -434,8 +472,8 @@ def ray_factory(
         MissingExtraError: When ray is not installed.
         InvalidOptionError: When an option makes no sense.
     """
-    with _private_environment() if address is None else _nothing_special():
-        require("ray", extra="ray", purpose='the "ray" executor')
+    require("ray", extra="ray", purpose='the "ray" executor')
+    address = _address_meant(address)
     sizes = {"num_cpus": num_cpus, "num_gpus": num_gpus, "_memory": memory}
     given = {name: value for name, value in sizes.items() if value is not None}
     for name, value in given.items():
@@ -460,43 +498,92 @@ def ray_factory(
     )
 
 
+def _address_meant(address: str | None) -> str | None:
+    """Return where to attach to; ``None`` for a Ray of this program, as ``"local"`` is for Ray."""
+    return None if address == "local" else address or os.environ.get("RAY_ADDRESS") or None
+
+
 def _connect(address: str | None, options: Mapping[str, Any]) -> tuple[Any, Callable[[], object]]:
     """Return Ray, initialized, and what leaves it again."""
     import importlib
 
-    with _private_environment() if address is None else _nothing_special():
-        ray = importlib.import_module("ray")
+    ray = importlib.import_module("ray")
+    address = _address_meant(address)
+    options = {"log_to_driver": False, "logging_level": "ERROR", **options}
+    with _door:
         if ray.is_initialized():
+            if _ours.n_users:
+                return ray, _share_of(ray)
+            _refuse_sizes(options)
             return ray, _leave_alone
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         if address is not None:
-            return _attach(ray, address, {**quiet, **options})
-        return _start(ray, {**quiet, "include_dashboard": False, **options})
+            _attach(ray, address, options)
+            folder = None
+        else:
+            folder = _start(ray, {"include_dashboard": False, **options})
+        _ours.folder = folder
+        return ray, _share_of(ray)
 
 
-def _start(ray: Any, options: Mapping[str, Any]) -> tuple[Any, Callable[[], object]]:
+def _refuse_sizes(options: Mapping[str, Any]) -> None:
+    sizes = {name.lstrip("_"): options[name] for name in _SIZES if name in options}
+    if sizes:
+        names = ", ".join(sizes)
+        message = (
+            f"{names} cannot be given: this program has started Ray already, and that Ray has what "
+            f"it has; leave them out, or call ray.shutdown() before"
+        )
+        raise InvalidOptionError(message, option=names, value=sizes)
+
+
+class _Ours:
+    """What is known of the Ray that executors of this program have started or attached to."""
+
+    n_users = 0
+    folder: str | None = None
+
+
+_ours = _Ours()
+
+#: Held while Ray is initialized or left: a program has one, whatever the number of executors.
+_door = threading.Lock()
+
+
+def _share_of(ray: Any) -> Callable[[], object]:
+    """Count a user of our Ray; the last one to leave shuts it down."""
+    _ours.n_users += 1
+
+    def leave() -> None:
+        with _door:
+            _ours.n_users -= 1
+            if not _ours.n_users:
+                ray.shutdown()
+                _forget_token()
+                _remove(_ours.folder)
+
+    return leave
+
+
+def _start(ray: Any, options: Mapping[str, Any]) -> str | None:
+    """Start a Ray on this machine and return the folder to remove after it."""
     folder = None
     if "_temp_dir" not in options:
         # Short, since sockets are in it; and our own, since Ray's default one is never tidied up.
         folder = tempfile.mkdtemp(prefix="amltk-ray-")
         options = {**options, "_temp_dir": folder}
     try:
-        ray.init(address="local", **options)
+        with _private_environment(ray):
+            ray.init(address="local", **options)
     except BaseException as error:
         _remove(folder)
         if not isinstance(error, Exception):
             raise
         message = f"Ray could not be started on this machine with {dict(options)!r}: {error}"
         raise ExecutorError(message) from error
-
-    def leave() -> None:
-        ray.shutdown()
-        _remove(folder)
-
-    return ray, leave
+    return folder
 
 
-def _attach(ray: Any, address: str, options: Mapping[str, Any]) -> tuple[Any, Callable[[], object]]:
+def _attach(ray: Any, address: str, options: Mapping[str, Any]) -> None:
     try:
         ray.init(address=address, **options)
     except Exception as error:
@@ -506,7 +593,6 @@ def _attach(ray: Any, address: str, options: Mapping[str, Any]) -> tuple[Any, Ca
             f'with "ray://" needs ray[client]'
         )
         raise ExecutorError(message) from error
-    return ray, ray.shutdown
 
 
 def _leave_alone() -> None:
@@ -524,7 +610,7 @@ def _remove(folder: str | None) -> None:
 
 
 @contextmanager
-def _private_environment() -> Iterator[None]:
+def _private_environment(ray: Any) -> Iterator[None]:
     """Have what a Ray that is started here must find in the environment, for as long as it starts.
 
     Its workers find modules where this program finds them.
@@ -532,22 +618,32 @@ def _private_environment() -> Iterator[None]:
     before = dict(os.environ)
     path = os.pathsep.join(folder for folder in sys.path if isinstance(folder, str))
     os.environ.update({**_PRIVATE, "RAY_AUTH_TOKEN": _token, **before, "PYTHONPATH": path})
+    constants = ray._private.ray_constants
+    clusters = constants.ENABLE_RAY_CLUSTER
+    if _CLUSTER_SWITCH not in before:
+        # Ray read the switch when it was imported, which may have been the program's doing.
+        constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
-        for name in (*_PRIVATE, "RAY_AUTH_TOKEN", "PYTHONPATH"):
+        constants.ENABLE_RAY_CLUSTER = clusters
+        for name in (*_PRIVATE, _SET_BY_RAY, "RAY_AUTH_TOKEN", "PYTHONPATH"):
             if name in before:
                 os.environ[name] = before[name]
             else:
                 os.environ.pop(name, None)
 
 
-@contextmanager
-def _nothing_special() -> Iterator[None]:
-    yield
+def _forget_token() -> None:
+    """Have Ray read the environment again, for a Ray that the program itself may start next."""
+    with suppress(ImportError, AttributeError):  # no public ways
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        AuthenticationTokenLoader.instance().reset_cache()
+        Config.initialize("")
 
 
-#: The token of a Ray that is started here; one for the program, since Ray reads it only once.
+#: The token of a Ray that is started here.
 _token = secrets.token_hex(32)
 
 

@@ -5,7 +5,14 @@ from sybil import Sybil
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.myst import PythonCodeBlockParser
 
-PAGES = ("README.md", "CONTRIBUTING.md", "*.md", "extending/*.md", "engines/pools.md", "engines/dask.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "*.md",
+    "extending/*.md",
+    "engines/pools.md",
+    "engines/dask.md",
+)
 
 pytest_plugins = [
     "contract_table",

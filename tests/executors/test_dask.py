@@ -282,6 +282,7 @@ class TestClusters:
         ]
         newest = max(cluster, key=lambda process: process.create_time())
         newest.kill()
+        assert not futures[0].cancel()  # neither hangs nor raises
         errors = [future.exception(40) for future in futures]
         assert {type(error) for error in errors} == {ExecutorError}
         executor.shutdown()

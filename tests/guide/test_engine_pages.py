@@ -50,9 +50,7 @@ def test_the_page_of_clusters(tmp_path, monkeypatch):
         for name in {system.constructor.removeprefix("with_") for system in SYSTEMS.values()}:
             monkeypatch.setenv(f"DASK_JOBQUEUE__{name.upper()}__INTERFACE", "lo")
             monkeypatch.setenv(f"DASK_JOBQUEUE__{name.upper()}__LOG_DIRECTORY", ".")
-        code = program_of(
-            "clusters.md", EACH.format(scripts=str(SCRIPTS), path=os.environ["PATH"])
-        )
+        code = program_of("clusters.md", EACH.format(scripts=str(SCRIPTS), path=os.environ["PATH"]))
         output = run_program(code, tmp_path)
     assert output.splitlines()[-1] == "pbs lsf moab htcondor oar"
 

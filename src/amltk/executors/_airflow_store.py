@@ -79,8 +79,8 @@ class Packed:
     __slots__ = ("_blobs", "payload")
 
     def __init__(self, payload: bytes, blobs: dict[str, _Blob]) -> None:
-        self.payload = payload
-        self._blobs = blobs
+        self.payload: bytes = payload
+        self._blobs: dict[str, _Blob] = blobs
 
     @property
     def digests(self) -> list[str]:
@@ -112,12 +112,13 @@ class PayloadStore:
     ) -> None:
         core: Any = require("fsspec.core", extra="airflow", purpose='the "airflow" executor')
         #: The folder as workers are told of it.
-        self.folder = f"{root.rstrip('/')}/{executor_id}"
-        self._fs, self._path = core.url_to_fs(self.folder, **options)
+        self.folder: str = f"{root.rstrip('/')}/{executor_id}"
+        opened: tuple[Any, str] = core.url_to_fs(self.folder, **options)
+        self._fs, self._path = opened
         self._secret = secret
         protocol = self._fs.protocol
         #: Whether it is a folder of this machine's, where looking costs next to nothing.
-        self.is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+        self.is_local: bool = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
         self._blobs: Held[str] = Held(self._put_blob, self._remove)
 
     def open(self) -> None:

@@ -61,7 +61,7 @@ class Files:
         self._fs, self._path = import_module("fsspec.core").url_to_fs(folder, **options)
         self._number = number
         #: Which call this is, in every header, so that no signed file stands for another.
-        self.place = {"folder": folder, "number": number}
+        self.place: dict[str, object] = {"folder": folder, "number": number}
         self._is_local = "file" in _listed(self._fs.protocol)
 
     def path(self, kind: str, name: object = None) -> str:
@@ -315,4 +315,4 @@ def _make_dag() -> Any:
 
 # Airflow gives this file a name of its own; where it is a module of amltk, only its parts are used.
 if not __name__.startswith("amltk."):
-    dag = _make_dag()
+    dag: Any = _make_dag()

@@ -223,7 +223,10 @@ class DaskExecutor(Executor):
     def _cancel(self, future: DaskFuture) -> bool:
         if self._drop_waiting(future):
             return True
-        answer = self._client.sync(self._ask_to_cancel, [future._key], end_running=True)
+        try:
+            answer = self._client.sync(self._ask_to_end, future)
+        except OSError:  # the connection is lost: the call is told so, as an error
+            return future.cancelled()
         for _, address, pid in answer["to_end"]:
             self._end_worker(address, pid)
             self._forget(future, cancelled=True)
@@ -380,6 +383,17 @@ class DaskExecutor(Executor):
             futures, self._sweep = self._sweep, []
         with suppress(OSError):  # the connection is lost: the calls are told so
             await self._ask_to_cancel([future._key for future in futures], end_running=False)
+
+    async def _ask_to_end(self, future: DaskFuture) -> Any:
+        """Ask for one call, and give up when the connection is lost, which Dask tries for long."""
+        asking = asyncio.ensure_future(self._ask_to_cancel([future._key], end_running=True))
+        while not asking.done():
+            if self._client.status != "running":
+                asking.cancel()
+                message = "the connection to Dask's scheduler is lost"
+                raise ConnectionError(message)
+            await asyncio.wait([asking], timeout=_LOOK_S)
+        return asking.result()
 
     async def _ask_to_cancel(self, keys: list[str], *, end_running: bool) -> Any:
         """Have calls cancelled that have not started, and complete their futures."""

@@ -14,6 +14,7 @@ to Ray and back costs a few milliseconds.
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import secrets
@@ -505,8 +506,6 @@ def _address_meant(address: str | None) -> str | None:
 
 def _connect(address: str | None, options: Mapping[str, Any]) -> tuple[Any, Callable[[], object]]:
     """Return Ray, initialized, and what leaves it again."""
-    import importlib
-
     ray = importlib.import_module("ray")
     address = _address_meant(address)
     options = {"log_to_driver": False, "logging_level": "ERROR", **options}
@@ -637,10 +636,9 @@ def _private_environment(ray: Any) -> Iterator[None]:
 def _forget_token() -> None:
     """Have Ray read the environment again, for a Ray that the program itself may start next."""
     with suppress(ImportError, AttributeError):  # no public ways
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        AuthenticationTokenLoader.instance().reset_cache()
-        Config.initialize("")
+        raylet = importlib.import_module("ray._raylet")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+        raylet.Config.initialize("")
 
 
 #: The token of a Ray that is started here.

@@ -41,7 +41,7 @@ class StartedAirflow:
         return {
             "url": self.url,
             "auth": self.auth,
-            "payload_store": self.store,
+            "payload_store": str(self.store),
             "max_workers": 4,
             "poll_interval_s": 0.25,
         }
@@ -131,6 +131,7 @@ def airflow(tmp_path_factory):
         "AIRFLOW_PORT": str(port),
         "AIRFLOW_EXECUTION_PORT": str(execution_port),
         "AMLTK_AIRFLOW_STORE": str(store),
+        "AIRFLOW_EXTRA_PIP": "scikit-learn",  # what the calls of an example need
     }
     try:
         run_script("airflow-up", environment)

@@ -123,7 +123,7 @@ class RecoveringExecutor(Executor):
         self._generation_of: Callable[..., Generation] = partial(
             Generation, has_marks=has_marks, packs=self._packs
         )
-        #: What it can do: what the pool can, but a death does not spread.
+        #: As those of the pool, but a death does not spread.
         self.traits: Traits = replace(traits, packs_itself=traits.pickles, death_spreads=False)
         self._lock = threading.Lock()
         self._numbers: Iterator[int] = itertools.count(1)

@@ -57,3 +57,20 @@ def test_the_page_of_clusters(tmp_path, monkeypatch):
 
 def test_the_page_of_ray(ray_package, tmp_path):
     assert "Traceback" not in run_program(program_of("ray.md"), tmp_path)
+
+
+def test_the_page_of_airflow(airflow, tmp_path):
+    """Its block names an Airflow of the reader's; here it is ours."""
+    code = program_of(
+        "airflow.md",
+        "task.on_returned(print)\nscheduler.on_start(lambda: task(3))\nscheduler.run()\n",
+    )
+    for written, ours in (
+        ('"http://127.0.0.1:8080"', repr(airflow.url)),
+        ('("user", "password")', repr(airflow.auth)),
+        ('"/shared/amltk"', repr(str(airflow.store))),
+    ):
+        assert code.count(written) == 1
+        code = code.replace(written, ours)
+
+    assert run_program(code, tmp_path).splitlines()[-1] == "9"

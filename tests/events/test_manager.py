@@ -133,11 +133,11 @@ def test_a_name_given_twice_for_one_event_is_an_error(manager):
 
 
 def test_removing_what_is_not_there_names_what_is(manager):
-    manager.on(A, print)
-    with pytest.raises(UnknownCallbackError, match="these do: print"):
-        manager.remove("prnt")
+    manager.on(A, repr)
+    with pytest.raises(UnknownCallbackError, match="these do: repr"):
+        manager.remove("rpr")
     with pytest.raises(UnknownCallbackError, match='does not listen to "b"; these do: none'):
-        manager.remove("print", B)
+        manager.remove("repr", B)
     assert manager.events == [A]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import support
-from started.clusters import SYSTEMS, make_executor, options_of, queue_of
+from started.clusters import SCRIPTS, SYSTEMS, make_executor, options_of, queue_of
 
 from amltk import Scheduler, Task
 from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
@@ -354,3 +354,21 @@ class TestDriver:
     def test_a_killed_driver_leaves_no_job(self, batch_system, driver):
         driver.kill()
         support.wait_until(lambda: not queue_of(batch_system), 30)
+
+
+@on(["slurm"])
+def test_slurms_node_daemons_may_be_killed_under_a_running_call(batch_system, tmp_path):
+    """A job goes on without them; they are started again for the tests that follow."""
+    begun = tmp_path / "begun"
+    with make_executor(batch_system, 1) as executor:
+        future = executor.submit(lambda: (begun.touch(), time.sleep(5), "fine")[-1])
+        support.wait_for_file(begun, 60)
+        try:
+            daemons = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "slurmd"]
+            assert daemons
+            for daemon in daemons:
+                daemon.kill()
+            assert future.result(60) == "fine"
+        finally:
+            subprocess.run([SCRIPTS / "slurm-up"], capture_output=True, check=True, timeout=100)
+        assert executor.submit(pow, 2, 5).result(60) == 32

@@ -284,21 +284,26 @@ print([name for name in os.environ if name.startswith("RAY_AUTH")])
 
 @pytest.mark.slow
 def test_ray_may_have_been_imported_before(ray_package, tmp_path):
-    """As most scripts do: it listens on loopback all the same, and asks for a token."""
+    """As most scripts do: it listens on loopback all the same, and keeps the script's handlers."""
     code = f"""
 import ray
 import psutil
+import signal
 from amltk.executors.ray import ray_factory
 
+def say(number, frame): print("told to end")
+
+signal.signal(signal.SIGTERM, say)
 with ray_factory({OPTIONS})() as executor:
     print(executor.submit(pow, 2, 5).result(60))
     family = psutil.Process().children(recursive=True)
     listening = [c for p in family for c in p.net_connections("inet") if c.status == "LISTEN"]
     print({{c.laddr.ip.removeprefix("::ffff:") for c in listening}})
+    signal.raise_signal(signal.SIGTERM)
 """
     code, output = finish(script(tmp_path, code))
     assert code == 0, output
-    assert output.splitlines()[-2:] == ["32", "{'127.0.0.1'}"]
+    assert output.splitlines()[-3:] == ["32", "{'127.0.0.1'}", "told to end"]
 
 
 @pytest.mark.slow

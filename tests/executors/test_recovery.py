@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -148,6 +149,55 @@ def test_each_culprit_is_named_and_all_others_return(executor, tmp_path):
     assert [f.result() for x, f in enumerate(futures) if x not in CULPRITS] == [
         x for x in range(100) if x not in CULPRITS
     ]
+
+
+def exit_on_term():
+    """Do as Ray does in a program that uses it, and as many programs do by themselves."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+
+
+def test_workers_end_that_make_an_exit_of_term_and_their_calls_return(tmp_path):
+    pool = make_pool("forkserver", initializer=exit_on_term)
+    with RecoveringExecutor(pool, owned=True) as executor:
+        futures = [executor.submit(work, tmp_path, x) for x in range(100)]
+        errors = {x: future.exception(TIMEOUT) for x, future in enumerate(futures)}
+    assert {x for x, error in errors.items() if error is not None} == set(CULPRITS)
+    assert set(count_files(tmp_path, "end-").values()) == {1}
+
+
+def sleep_with_a_last_word(path):
+    try:
+        note_pid_and_sleep(path)
+    finally:
+        path.with_name("last word").touch()
+
+
+def test_a_call_in_a_worker_that_is_told_to_exit_has_its_last_word(tmp_path):
+    pool = make_pool("forkserver", initializer=exit_on_term)
+    for name in ("first", "second"):  # the handler is set once, whatever the number of executors
+        with RecoveringExecutor(pool) as executor:
+            assert executor.submit(support.double, 2).result(TIMEOUT) == 4
+            if name == "second":
+                future = executor.submit(sleep_with_a_last_word, tmp_path / name)
+                os.kill(wait_for_pid(tmp_path / name), signal.SIGTERM)
+                assert future.exception(TIMEOUT).signal_name == "SIGTERM"
+    assert (tmp_path / "last word").exists()
+    pool.shutdown()
+
+
+def handle_term_kindly(path):
+    signal.signal(signal.SIGTERM, lambda *_: path.touch())
+
+
+def test_a_handler_that_does_not_exit_is_left_in_peace(tmp_path):
+    pool = make_pool("forkserver", initializer=handle_term_kindly, initargs=(tmp_path / "heard",))
+    with RecoveringExecutor(pool, owned=True) as executor:
+        pid = executor.submit(os.getpid).result(TIMEOUT)
+        os.kill(pid, signal.SIGTERM)
+        support.wait_for_file(tmp_path / "heard")
+        assert executor.submit(os.kill, pid, 0).result(TIMEOUT) is None
+        for other in pids_of(executor):
+            os.kill(other, signal.SIGKILL)
 
 
 def test_no_finished_call_runs_again(executor, tmp_path):

@@ -21,6 +21,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from amltk.executors._term import Term
 from amltk.executors.envelope import run_packed
 
 #: How many calls back a worker's marks go. A pool hands out only a few calls more than it has
@@ -87,6 +88,8 @@ class _Notes:
 
 _open_notes: OrderedDict[str, _Notes | None] = OrderedDict()
 
+_term = Term()
+
 
 def run_marked(folder: str, number: int, payload: bytes) -> tuple[int, bytes]:
     """Run a packed call in the worker, with marks before and after.
@@ -104,12 +107,14 @@ def run_marked(folder: str, number: int, payload: bytes) -> tuple[int, bytes]:
     if notes is None:
         return number, run_packed(payload)
     place = notes.start(number)
-    outcome = run_packed(payload)
+    outcome = _term.run(payload)
     notes.end(number, place, outcome)
+    _term.rest()
     return number, outcome
 
 
 def _open(folder: str) -> _Notes | None:
+    _term.install()
     notes: _Notes | None
     try:
         notes = _Notes(Path(folder, str(os.getpid())))

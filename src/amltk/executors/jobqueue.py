@@ -17,10 +17,8 @@ import shlex
 import shutil
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from typing import Any
 from amltk._optional import require
 from amltk.exceptions import ExecutorError, InvalidOptionError
 from amltk.executors._jobs import in_jobs
+from amltk.executors._signals import kept_handler
 from amltk.executors._systems import SYSTEMS
 from amltk.executors.dask import DaskExecutor, in_own_process
 
@@ -58,7 +57,7 @@ def cluster_factory(
         InvalidOptionError: When an option makes no sense.
     """
     purpose = f'the "{system}" executor'
-    with _own_ctrl_c():
+    with kept_handler(signal.SIGINT):  # importing it replaces that
         jobqueue = require("dask_jobqueue", extra="jobqueue", purpose=purpose)
     distributed = require("distributed", extra="jobqueue", purpose=purpose)
     if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
@@ -87,19 +86,6 @@ lsf_factory: _Factory = partial(cluster_factory, "lsf")
 moab_factory: _Factory = partial(cluster_factory, "moab")
 htcondor_factory: _Factory = partial(cluster_factory, "htcondor")
 oar_factory: _Factory = partial(cluster_factory, "oar")
-
-
-@contextmanager
-def _own_ctrl_c() -> Iterator[None]:
-    """Keep the program's own SIGINT handler: importing dask-jobqueue replaces it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def _with_defaults(system: str, options: Mapping[str, Any]) -> dict[str, Any]:

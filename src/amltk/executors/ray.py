@@ -19,6 +19,7 @@ import os
 import queue
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -35,6 +36,7 @@ from amltk._future import LightFuture
 from amltk._optional import require
 from amltk.exceptions import CallPicklingError, ExecutorError, InvalidOptionError, WorkerDiedError
 from amltk.executors._parcel import Held, Parcel, pack_parcel, run_parcel
+from amltk.executors._signals import kept_handler
 from amltk.executors.envelope import name_of, unpack_outcome
 from amltk.executors.traits import Traits
 
@@ -515,11 +517,12 @@ def _connect(address: str | None, options: Mapping[str, Any]) -> tuple[Any, Call
                 return ray, _share_of(ray)
             _refuse_sizes(options)
             return ray, _leave_alone
-        if address is not None:
-            _attach(ray, address, options)
+        with kept_handler(signal.SIGTERM):
             folder = None
-        else:
-            folder = _start(ray, {"include_dashboard": False, **options})
+            if address is not None:
+                _attach(ray, address, options)
+            else:
+                folder = _start(ray, {"include_dashboard": False, **options})
         _ours.folder = folder
         return ray, _share_of(ray)
 

@@ -100,6 +100,17 @@ class TestDeaths:
         assert (len(results), errors) == (10, [])
 
     @pytest.mark.slow
+    @pytest.mark.timeout(120)
+    def test_workers_that_die_again_and_again_come_back_each_time(self, dask_executor):
+        """By itself Dask gives one up for ever that is away 15 s after an earlier death."""
+        deadline = time.monotonic() + 17
+        while time.monotonic() < deadline:
+            futures = [dask_executor.submit(os._exit, 1) for _ in range(2)]
+            assert {type(future.exception(30)) for future in futures} == {WorkerDiedError}
+
+        support.wait_until(lambda: len(worker_pids(dask_executor)) == 2, 30)
+
+    @pytest.mark.slow
     def test_too_much_memory_costs_the_call_that_took_it(self, distributed):
         def work(x):
             if x:

@@ -117,6 +117,14 @@ class ClusterProcess:
 
 # ------------------------------------------------------------------------ in the other process
 
+_SETTINGS = {
+    # A worker gets a call when it is free for it, and no other ahead.
+    "distributed.scheduler.worker-saturation": 1.0,
+    # So long after each end of a worker, Dask looks whether it is back, and gives it up for ever if
+    # at that moment it is not, were it only for having died again.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
+
 
 @contextmanager
 def on_this_machine(options: Mapping[str, Any]) -> Iterator[str]:
@@ -143,8 +151,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         opener, options = pickle.load(sys.stdin.buffer)
-        # A worker gets a call when it is free for it, and no other ahead.
-        dask.config.set({"distributed.scheduler.worker-saturation": 1.0})
+        dask.config.set(_SETTINGS)
         cluster = opener(options)
         address = cluster.__enter__()
     except BaseException as error:

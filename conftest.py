@@ -14,6 +14,8 @@ PAGES = (
     "engines/dask.md",
 )
 
+pytest.register_assert_rewrite("amltk.testing.contracts")
+
 pytest_plugins = [
     "contract_table",
     "started.dask",

@@ -1,5 +1,6 @@
 """Clusters as engines: real batch systems where they are up, and stand-ins for the rest."""
 
+import asyncio
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from started.clusters import SCRIPTS, SYSTEMS, make_executor, options_of, queue_
 
 from amltk import Scheduler, Task
 from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
+from amltk.executors._systems import SYSTEMS as SYSTEMS_ASKED
 from amltk.testing.contracts import ExecutorContract
 
 REAL = [name for name, system in SYSTEMS.items() if system.is_real]
@@ -123,11 +125,52 @@ def test_a_job_that_is_cancelled_costs_its_call_and_comes_back(batch_system, tmp
 
         threading.Thread(target=watch).start()
 
-    scheduler.run(timeout=100, end_on_exception=False)
+    code = scheduler.run(timeout=100, end_on_exception=False)
 
     assert [type(error) for error in errors] == [WorkerDiedError]
     assert "job" in str(errors[0])
+    assert code is Scheduler.ExitCode.EXHAUSTED
     assert sorted(results) == [1, 2]
+
+
+@on([*REAL, *STAND_INS])
+def test_it_is_known_which_jobs_there_are(batch_system, tmp_path):
+    system = SYSTEMS_ASKED[batch_system.constructor.removeprefix("with_")]
+    with make_executor(batch_system, 1) as executor:
+        assert executor.submit(pow, 2, 5).result(60) == 32
+        line = queue_of(batch_system).splitlines()[-1]
+        number = re.search(r"\d+", line).group()
+        assert asyncio.run(system.has(number)) is True
+        assert asyncio.run(system.state_of(number))
+    assert asyncio.run(system.has("99999")) is False
+    assert "not in the queue" in asyncio.run(system.state_of("99999"))
+
+
+def test_a_system_that_is_out_of_reach_says_nothing_of_its_jobs(tmp_path, monkeypatch):
+    broken = tmp_path / "squeue"
+    broken.write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert asyncio.run(SYSTEMS_ASKED["slurm"].has("1")) is None
+    broken.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert asyncio.run(SYSTEMS_ASKED["slurm"].state_of("1")) is None
+
+
+@on(["lsf-stand-in"])
+def test_a_job_is_replaced_where_the_system_cannot_be_asked(batch_system, tmp_path, monkeypatch):
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name in ("bsub", "bkill"):
+        (commands / name).symlink_to(Path(batch_system.path) / name)
+    monkeypatch.setenv("PATH", os.environ["PATH"].replace(batch_system.path, str(commands)))
+    begun = tmp_path / "begun"
+    with make_executor(batch_system, 1) as executor:
+        future = executor.submit(lambda: (begun.touch(), time.sleep(600)))
+        support.wait_for_file(begun, 60)
+        cancel_jobs(batch_system)
+        assert isinstance(future.exception(60), WorkerDiedError)
+        assert executor.submit(pow, 2, 5).result(60) == 32
 
 
 @on(["slurm"])
@@ -146,9 +189,7 @@ def test_a_cause_that_slurm_knows_is_told(batch_system, tmp_path):
 def test_a_job_that_is_cancelled_before_its_worker_came_is_replaced(
     batch_system, tmp_path, monkeypatch
 ):
-    """Surprise: dask-jobqueue never notices such a job. A stand-in has no command to ask."""
-    if not batch_system.is_real:
-        pytest.skip("stand-ins cannot be asked whether a job is still there")
+    """Surprise: dask-jobqueue never notices such a job."""
     slow = {"job_script_prologue": ["sleep 3"]}
     with make_executor(batch_system, 1, **slow) as executor:
         future = executor.submit(pow, 2, 5)

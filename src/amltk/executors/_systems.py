@@ -21,6 +21,8 @@ class System:
         asks: The command that tells of a job, with ``{job}`` for its id.
         state: Finds the state in the answer; all of the answer is none of a job's state by default.
         gone: States of jobs that have ended, if the command still tells of those.
+        unknown: Finds, in exit code and answer, that there is no such job. Any other failure says
+            nothing of the job: a system may be out of reach for a while.
     """
 
     title: str
@@ -29,44 +31,43 @@ class System:
     asks: tuple[str, ...] = ()
     state: str = ""
     gone: frozenset[str] = frozenset()
+    unknown: str = ""
 
     async def has(self, job_id: str | None) -> bool | None:
         """Tell whether a job waits or runs; ``None`` where that cannot be known."""
-        answer = await self._ask(job_id)
-        if answer is None:
-            return None
-        code, text = answer
-        if code or not text.strip():
-            return False
-        return self._state_in(text) not in self.gone
+        text = await self._ask(job_id)
+        return None if text is None else bool(text) and self._state_in(text) not in self.gone
 
     async def state_of(self, job_id: str | None) -> str | None:
         """Tell a job's state in the system's own word, ``None`` where that cannot be known."""
-        answer = await self._ask(job_id)
-        if answer is None:
+        text = await self._ask(job_id)
+        if text is None:
             return None
-        code, text = answer
-        if code or not text.strip():
+        if not text:
             return "it is not in the queue any more"
         return self._state_in(text) or "it is still in the queue"
 
-    async def _ask(self, job_id: str | None) -> tuple[int, str] | None:
+    async def _ask(self, job_id: str | None) -> str | None:
+        """Return what the system tells of a job: nothing when there is none."""
         if job_id is None or not self.asks:
             return None
         command = [part.format(job=job_id) for part in self.asks]
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+                *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
             )
         except OSError:
             return None
         try:
-            out, _ = await asyncio.wait_for(process.communicate(), _ANSWER_S)
+            out, err = await asyncio.wait_for(process.communicate(), _ANSWER_S)
         except TimeoutError:
             process.kill()
             await process.wait()
             return None
-        return process.returncode or 0, out.decode(errors="replace")
+        if not process.returncode:
+            return out.decode(errors="replace").strip()
+        failure = f"{process.returncode} {(out + err).decode(errors='replace')}"
+        return "" if self.unknown and re.search(self.unknown, failure) else None
 
     def _state_in(self, text: str) -> str | None:
         found = re.search(self.state, text) if self.state else None
@@ -83,6 +84,7 @@ SYSTEMS = {
         asks=("squeue", "--noheader", "--states=all", "--format=%T", "--jobs={job}"),
         state=r"(\w+)",
         gone=frozenset(_SLURM_GONE.split()),
+        unknown="Invalid job id",
     ),
     "pbs": System(
         title="PBS",
@@ -91,12 +93,14 @@ SYSTEMS = {
         asks=("qstat", "{job}"),
         state=r"\s([A-Z])\s+\S+\s*$",
         gone=frozenset("CEFX"),
+        unknown="^153 |Unknown Job|Job has finished",
     ),
     "sge": System(
         title="Grid Engine",
         cluster="SGECluster",
         submit_command="qsub",
         asks=("qstat", "-j", "{job}"),
+        unknown="do not exist",
     ),
     "lsf": System(
         title="LSF",
@@ -105,6 +109,7 @@ SYSTEMS = {
         asks=("bjobs", "-noheader", "-o", "stat", "{job}"),
         state=r"(\w+)",
         gone=frozenset({"DONE", "EXIT"}),
+        unknown="is not found",
     ),
     "moab": System(
         title="Moab",
@@ -113,6 +118,7 @@ SYSTEMS = {
         asks=("checkjob", "{job}"),
         state=r"State:\s*(\w+)",
         gone=frozenset({"Completed", "Removed", "Vacated"}),
+        unknown="invalid job|cannot locate job",
     ),
     "htcondor": System(
         title="HTCondor",

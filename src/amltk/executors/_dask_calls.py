@@ -22,10 +22,12 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dask._task_spec import Task
 from distributed import get_worker
+from distributed.comm.core import CommClosedError
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import Serialize
 
@@ -66,7 +68,12 @@ def run_call(key: str, payload: bytes, *blobs: bytes) -> None:
     worker = get_worker()
     message = {"op": _OUTCOME, "key": key, "payload": Serialize(outcome)}  # type: ignore[no-untyped-call] # Dask's
     # The worker's own "finished" comes by the same loop and the same stream, after this.
-    worker.loop.add_callback(worker.batched_stream.send, message)
+    worker.loop.add_callback(_send, worker.batched_stream, message)
+
+
+def _send(stream: Any, message: dict[str, Any]) -> None:
+    with suppress(CommClosedError):  # the worker is being closed: the call is told as lost
+        stream.send(message)
 
 
 def lost_error(*, address: str, pid: int, name: object, finished: bool) -> WorkerDiedError:

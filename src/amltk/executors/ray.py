@@ -2,7 +2,7 @@
 
 ::
 
-    submit ──▶ _Lane: waits here, where it can be cancelled ──▶ Ray ──▶ worker: run_parcel
+    submit ──▶ Lane: waits here, where it can be cancelled ──▶ Ray ──▶ worker: run_parcel
                  ▲ as many as Ray has room for, and 50 ms of work ahead    │
                  └──────────── _returned ◀── the outcome's bytes ──────────┘
 
@@ -14,100 +14,30 @@ to Ray and back costs a few milliseconds.
 
 from __future__ import annotations
 
-import importlib
-import os
 import queue
-import secrets
-import shutil
-import signal
-import sys
-import tempfile
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, InvalidStateError
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from amltk._future import LightFuture
 from amltk._optional import require
-from amltk.exceptions import CallPicklingError, ExecutorError, InvalidOptionError, WorkerDiedError
-from amltk.executors._parcel import Held, Parcel, pack_parcel, run_parcel
-from amltk.executors._signals import kept_handler
-from amltk.executors.envelope import name_of, unpack_outcome
+from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
+from amltk.executors._parcel import Held, run_parcel
+from amltk.executors._ray_lane import Lane, RayFuture, needs_of
+from amltk.executors._ray_session import address_meant, connect
 from amltk.executors.traits import Traits
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: How much work is given to Ray ahead of its room for calls, in seconds.
-AHEAD_S = 0.05
-
-#: How many calls may be with Ray at once, however short they are and however little they need.
-_MOST_WITH_RAY = 1000
-
-#: How old the knowledge of the cluster's resources may be.
-_RESOURCES_S = 5.0
 
 #: How often it is looked whether Ray is still there.
 _WATCH_S = 1.0
 
 #: How long Ray may take to say which nodes it has, until its calls are given up.
 _ANSWER_S = 20.0
-
-#: How long the calls that are being ended may take at a shutdown.
-_END_S = 15.0
-
-#: Ray's one switch for listening on loopback only, meant for other systems.
-_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-
-#: What a Ray that is started here gets, unless the environment says something else: it listens on
-#: loopback only, and reports nothing.
-_PRIVATE = {_CLUSTER_SWITCH: "0", "RAY_USAGE_STATS_ENABLED": "0"}
-
-#: What Ray itself sets when it starts: that the new cluster asks for a token.
-_SET_BY_RAY = "RAY_AUTH_MODE"
-
-#: Options of ``ray.init`` that size a Ray that is started.
-_SIZES = ("num_cpus", "num_gpus", "_memory")
-
-#: Options of calls that say how much of a resource one needs, and the resource.
-_NEEDS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-
-
-class RayFuture(LightFuture[Any]):
-    """The future of a call on Ray."""
-
-    #: Ray's reference to the outcome, once the call was given to Ray.
-    _ref: Any = None
-    #: Whether it is being ended.
-    _end_asked = False
-    _holds_blobs = False
-
-    def __init__(self, lane: _Lane, parcel: Parcel) -> None:
-        self._lane = lane
-        self._parcel = parcel
-        self._handed_at = 0.0
-
-    def cancel(self) -> bool:
-        """Cancel the call; if it is running, end its worker.
-
-        Returns:
-            ``True`` if it is cancelled, or will be as soon as its worker has ended; ``False`` if it
-            is done.
-        """
-        return self.cancel_pending() or self._lane.end(self)
-
-    def cancel_pending(self) -> bool:
-        """Cancel the call only if it was not given to Ray.
-
-        Returns:
-            ``True`` if it is cancelled and will never run.
-        """
-        return self.cancelled() or self._lane.drop(self)
 
 
 class RayExecutor(Executor):
@@ -137,7 +67,7 @@ class RayExecutor(Executor):
         may_grow: bool = False,
         **init_options: Any,
     ) -> None:
-        self._ray, self._leave = _connect(address, init_options)
+        self._ray, self._leave = connect(address, init_options)
         self.traits: Traits = Traits(
             packs_itself=True, shares_machine=False, ends_running_calls=True
         )
@@ -149,10 +79,10 @@ class RayExecutor(Executor):
         self._nodes: list[Mapping[str, float]] = []
         self._blobs: Held[Any] = Held(lambda _digest, blob: self._ray.put(blob))
         self._call_options = {"max_retries": 0, **(call_options or {})}
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._lane = self._lane_of({})
         self._is_finished = threading.Event()
-        self._done: queue.SimpleQueue[tuple[_Lane, RayFuture, Any] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Lane, RayFuture, Any] | None] = queue.SimpleQueue()
         fault = self._ask_nodes()
         if fault is not None:
             self._leave()
@@ -273,7 +203,7 @@ class RayExecutor(Executor):
             lane, future, inner = done
             lane.take(future, inner)
 
-    def _lane_of(self, options: Mapping[str, Any]) -> _Lane:
+    def _lane_of(self, options: Mapping[str, Any]) -> Lane:
         with self._lock:
             key = repr(sorted(options.items(), key=lambda item: item[0]))
             if key not in self._lanes:
@@ -284,7 +214,7 @@ class RayExecutor(Executor):
                     message = f"Ray does not take calls with {dict(options)!r}: {error}"
                     names = ", ".join(options)
                     raise InvalidOptionError(message, option=names, value=dict(options)) from error
-                self._lanes[key] = _Lane(self, remote, _needs_of(merged))
+                self._lanes[key] = Lane(self, remote, needs_of(merged))
             return self._lanes[key]
 
     def _require_open(self, name: str) -> None:
@@ -295,159 +225,6 @@ class RayExecutor(Executor):
         if not self._ray.is_initialized():
             message = f"{name} could not be submitted: Ray is shut down; make a new executor"
             raise ExecutorError(message)
-
-
-class _Lane(Executor):
-    """Calls with the same options, those that wait and those that Ray has.
-
-    Args:
-        executor: Whose calls these are.
-        remote: Ray's remote function with the options.
-        needs: What a call needs of each resource.
-    """
-
-    def __init__(self, executor: RayExecutor, remote: Any, needs: Mapping[str, float]) -> None:
-        self._executor = executor
-        self._remote = remote
-        self._needs = needs
-        self._lock = executor._lock
-        self._waiting: deque[RayFuture] = deque()
-        self._n_with_ray = 0
-        #: How long a call takes, from Ray and back; each new one counts a tenth.
-        self._mean_s = 1.0
-        self._room = 0
-        self._counted_at = float("-inf")
-
-    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RayFuture:
-        """Hand a call to Ray; see ``RayExecutor.submit``."""
-        executor, name = self._executor, name_of(fn)
-        executor._require_open(name)
-        try:
-            future = RayFuture(self, pack_parcel(fn, args, kwargs))
-            self._require_possible(name)
-        except (CallPicklingError, ExecutorError) as error:
-            future = RayFuture(self, Parcel(b""))
-            future.set_exception(error)
-            return future
-        with self._lock:
-            executor._live[future] = None
-            self._waiting.append(future)
-        self._advance()
-        return future
-
-    def drop(self, future: RayFuture) -> bool:
-        """Cancel a call that waits here."""
-        with self._lock:
-            try:
-                self._waiting.remove(future)
-            except ValueError:
-                return False
-            self._executor._live.pop(future, None)
-        future._set_cancelled()
-        return True
-
-    def end(self, future: RayFuture) -> bool:
-        """End a call that Ray has."""
-        with self._lock:
-            if future not in self._executor._live:
-                return False
-            future._end_asked = True
-            ref = future._ref
-        if ref is not None:  # else whoever is handing it over sees to it
-            self._executor._ray.cancel(ref, force=True, recursive=True)
-        return True
-
-    def _require_possible(self, name: str) -> None:
-        executor = self._executor
-        nodes = executor._nodes
-        if executor._may_grow or any(_fits(self._needs, node) for node in nodes):
-            return
-        wanted = ", ".join(f"{amount:g} {what}" for what, amount in self._needs.items())
-        largest = [f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes]
-        message = (
-            f"{name} needs {wanted}, which no node of the Ray cluster has ({'; '.join(largest)}); "
-            f"ask for less, or give may_grow=True if the cluster is going to get more"
-        )
-        raise ExecutorError(message)
-
-    def _advance(self) -> None:
-        """Give Ray what it has room for."""
-        while True:
-            with self._lock:
-                if not self._waiting or self._n_with_ray >= self._window():
-                    return
-                future = self._waiting.popleft()
-                self._n_with_ray += 1
-            self._hand_over(future)
-
-    def _window(self) -> int:
-        if self._executor._may_grow:
-            return _MOST_WITH_RAY  # what Ray has to run is what a cluster grows by
-        now = time.monotonic()
-        if now - self._counted_at > _RESOURCES_S:
-            self._counted_at = now
-            nodes = self._executor._nodes
-            self._room = sum(_count(self._needs, node) for node in nodes)
-        ahead = int(self._room * AHEAD_S / max(self._mean_s, 1e-6))
-        return max(1, min(self._room + ahead, _MOST_WITH_RAY))
-
-    def _hand_over(self, future: RayFuture) -> None:
-        future._handed_at = time.monotonic()
-        try:
-            blobs = self._executor._blobs.take(future._parcel)
-            future._holds_blobs = True
-            ref = self._remote.remote(future._parcel.payload, *blobs)
-            with self._lock:
-                future._ref = ref
-                end_asked = future._end_asked
-            if end_asked:
-                self._executor._ray.cancel(ref, force=True, recursive=True)
-            # A future of Ray's, whose own `cancel` would leave the task running.
-            inner = ref.future()
-        except Exception as error:
-            self._complete(future, None, error)
-        else:
-            inner.add_done_callback(partial(self._returned, future))
-
-    def _returned(self, future: RayFuture, inner: Any) -> None:
-        """Hand over a call that is done; called in Ray's thread."""
-        self._executor._done.put((self, future, inner))
-
-    def take(self, future: RayFuture, inner: Any) -> None:
-        """Complete a call, and give Ray the next ones."""
-        error = inner.exception()
-        self._complete(future, None if error else inner.result(), error)
-        self._advance()
-
-    def _complete(
-        self, future: RayFuture, outcome: bytes | None, error: BaseException | None
-    ) -> None:
-        with self._lock:
-            self._n_with_ray -= 1
-            took_s = time.monotonic() - future._handed_at
-            # A window of calls shares the workers, so that the time of one is less than it took.
-            shared_s = took_s * self._room / max(self._n_with_ray + 1, self._room, 1)
-            self._mean_s += (shared_s - self._mean_s) / 10
-            is_late = self._executor._live.pop(future, future) is future
-        if future._holds_blobs:
-            self._executor._blobs.release(future._parcel)
-        future._parcel, future._ref = Parcel(b""), None
-        if is_late:
-            return  # told as lost, with all of Ray
-        if future._end_asked:
-            future._set_cancelled()
-        elif outcome is not None:
-            returned, value = unpack_outcome(outcome)
-            (future.set_result if returned else future.set_exception)(value)
-        elif error is not None:
-            self._fail(future, error)
-
-    def _fail(self, future: RayFuture, error: BaseException) -> None:
-        exceptions = self._executor._ray.exceptions
-        if isinstance(error, exceptions.TaskCancelledError):
-            future._set_cancelled()  # by somebody else, such as Ray's own command line
-        else:
-            future.set_exception(_translated(exceptions, error))
 
 
 def ray_factory(
@@ -476,7 +253,7 @@ def ray_factory(
         InvalidOptionError: When an option makes no sense.
     """
     require("ray", extra="ray", purpose='the "ray" executor')
-    address = _address_meant(address)
+    address = address_meant(address)
     sizes = {"num_cpus": num_cpus, "num_gpus": num_gpus, "_memory": memory}
     given = {name: value for name, value in sizes.items() if value is not None}
     for name, value in given.items():
@@ -499,189 +276,3 @@ def ray_factory(
         **given,
         **init_options,
     )
-
-
-def _address_meant(address: str | None) -> str | None:
-    """Return where to attach to; ``None`` for a Ray of this program, as ``"local"`` is for Ray."""
-    return None if address == "local" else address or os.environ.get("RAY_ADDRESS") or None
-
-
-def _connect(address: str | None, options: Mapping[str, Any]) -> tuple[Any, Callable[[], object]]:
-    """Return Ray, initialized, and what leaves it again."""
-    ray = importlib.import_module("ray")
-    address = _address_meant(address)
-    options = {"log_to_driver": False, "logging_level": "ERROR", **options}
-    with _door:
-        if ray.is_initialized():
-            if _ours.n_users:
-                return ray, _share_of(ray)
-            _refuse_sizes(options)
-            return ray, _leave_alone
-        with kept_handler(signal.SIGTERM):
-            folder = None
-            if address is not None:
-                _attach(ray, address, options)
-            else:
-                folder = _start(ray, {"include_dashboard": False, **options})
-        _ours.folder = folder
-        return ray, _share_of(ray)
-
-
-def _refuse_sizes(options: Mapping[str, Any]) -> None:
-    sizes = {name.lstrip("_"): options[name] for name in _SIZES if name in options}
-    if sizes:
-        names = ", ".join(sizes)
-        message = (
-            f"{names} cannot be given: this program has started Ray already, and that Ray has what "
-            f"it has; leave them out, or call ray.shutdown() before"
-        )
-        raise InvalidOptionError(message, option=names, value=sizes)
-
-
-class _Ours:
-    """What is known of the Ray that executors of this program have started or attached to."""
-
-    n_users = 0
-    folder: str | None = None
-
-
-_ours = _Ours()
-
-#: Held while Ray is initialized or left: a program has one, whatever the number of executors.
-_door = threading.Lock()
-
-
-def _share_of(ray: Any) -> Callable[[], object]:
-    """Count a user of our Ray; the last one to leave shuts it down."""
-    _ours.n_users += 1
-
-    def leave() -> None:
-        with _door:
-            _ours.n_users -= 1
-            if not _ours.n_users:
-                ray.shutdown()
-                _forget_token()
-                _remove(_ours.folder)
-
-    return leave
-
-
-def _start(ray: Any, options: Mapping[str, Any]) -> str | None:
-    """Start a Ray on this machine and return the folder to remove after it."""
-    folder = None
-    if "_temp_dir" not in options:
-        # Short, since sockets are in it; and our own, since Ray's default one is never tidied up.
-        folder = tempfile.mkdtemp(prefix="amltk-ray-")
-        options = {**options, "_temp_dir": folder}
-    try:
-        with _private_environment(ray):
-            ray.init(address="local", **options)
-    except BaseException as error:
-        _remove(folder)
-        if not isinstance(error, Exception):
-            raise
-        message = f"Ray could not be started on this machine with {dict(options)!r}: {error}"
-        raise ExecutorError(message) from error
-    return folder
-
-
-def _attach(ray: Any, address: str, options: Mapping[str, Any]) -> None:
-    try:
-        ray.init(address=address, **options)
-    except Exception as error:
-        message = (
-            f"no Ray could be reached at {address!r}: {error}. If it asks for a token, set "
-            f"RAY_AUTH_MODE=token and RAY_AUTH_TOKEN before Ray is imported; an address that begins "
-            f'with "ray://" needs ray[client]'
-        )
-        raise ExecutorError(message) from error
-
-
-def _leave_alone() -> None:
-    """Do nothing: Ray is the program's own."""
-
-
-def _remove(folder: str | None) -> None:
-    if folder is None:
-        return
-    # Ray's agents may be writing their last lines.
-    deadline = time.monotonic() + _END_S
-    while os.path.exists(folder) and time.monotonic() < deadline:  # noqa: PTH110 - a str of tempfile
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05)
-
-
-@contextmanager
-def _private_environment(ray: Any) -> Iterator[None]:
-    """Have what a Ray that is started here must find in the environment, for as long as it starts.
-
-    Its workers find modules where this program finds them.
-    """
-    before = dict(os.environ)
-    path = os.pathsep.join(folder for folder in sys.path if isinstance(folder, str))
-    os.environ.update({**_PRIVATE, "RAY_AUTH_TOKEN": _token, **before, "PYTHONPATH": path})
-    constants = ray._private.ray_constants
-    clusters = constants.ENABLE_RAY_CLUSTER
-    if _CLUSTER_SWITCH not in before:
-        # Ray read the switch when it was imported, which may have been the program's doing.
-        constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = clusters
-        for name in (*_PRIVATE, _SET_BY_RAY, "RAY_AUTH_TOKEN", "PYTHONPATH"):
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name, None)
-
-
-def _forget_token() -> None:
-    """Have Ray read the environment again, for a Ray that the program itself may start next."""
-    with suppress(ImportError, AttributeError):  # no public ways
-        raylet = importlib.import_module("ray._raylet")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
-        raylet.Config.initialize("")
-
-
-#: The token of a Ray that is started here.
-_token = secrets.token_hex(32)
-
-
-def _needs_of(options: Mapping[str, Any]) -> dict[str, float]:
-    needs = {what: options[name] for name, what in _NEEDS.items() if options.get(name)}
-    needs.update(options.get("resources") or {})
-    if options.get("num_cpus") is None:
-        needs["CPU"] = 1  # Ray's own default
-    return needs
-
-
-def _fits(needs: Mapping[str, float], node: Mapping[str, float]) -> bool:
-    return all(node.get(what, 0) >= amount for what, amount in needs.items())
-
-
-def _count(needs: Mapping[str, float], node: Mapping[str, float]) -> int:
-    """Tell for how many calls a node has room."""
-    rooms = [node.get(what, 0) / amount for what, amount in needs.items() if amount]
-    return int(min([*rooms, _MOST_WITH_RAY]))
-
-
-def _translated(exceptions: Any, error: BaseException) -> BaseException:
-    """Turn an error of Ray into ours; calls' own errors come as outcomes."""
-    died = (
-        exceptions.WorkerCrashedError,
-        exceptions.NodeDiedError,
-        exceptions.OutOfMemoryError,
-        exceptions.ObjectLostError,
-        exceptions.RayActorError,
-    )
-    first_line = str(error).strip().split("\n", maxsplit=1)[0]
-    translated: BaseException
-    if isinstance(error, died):
-        message = f"the Ray worker of this call is gone ({type(error).__name__}): {first_line}"
-        translated = WorkerDiedError(message, pid=None, exit_code=None, signal_name=None)
-    else:
-        message = f"Ray gave the call up ({type(error).__name__}): {first_line}"
-        translated = ExecutorError(message)
-    translated.__cause__ = error
-    return translated

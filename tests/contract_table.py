@@ -1,6 +1,6 @@
 """Writes down which engine passes which test of the executor contract, as a page of the docs.
 
-``pytest --contract-table docs/engines/contract.md`` writes it after the run, from what has just
+``pytest --contract-table=docs/engines/contract.md`` writes it after the run, from what has just
 happened, so the page can say nothing that no test has shown. Classes say the engine's name by an
 attribute ``engine``; those without one are left out.
 """

@@ -196,6 +196,12 @@ class TestCancel:
         assert future.result(LONG_S) == "waited"
         assert not future.cancel()
 
+    def test_shutting_down_in_a_callback_waits_for_nothing_there(self, airflow):
+        executor = airflow_factory(**airflow.options)()
+        futures = [executor.submit(time.sleep, seconds) for seconds in (0.1, 1)]
+        futures[0].add_done_callback(lambda _: executor.shutdown())
+        assert [future.result(LONG_S) for future in futures] == [None, None]
+
     def test_a_shut_down_executor_takes_nothing(self, airflow):
         executor = airflow_factory(**airflow.options)()
         futures = [executor.submit(time.sleep, 0.1) for _ in range(12)]

@@ -12,7 +12,12 @@ import pytest
 import support
 
 from amltk import Scheduler, Task
-from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
+from amltk.exceptions import (
+    ExecutorError,
+    InvalidOptionError,
+    WorkerDiedError,
+    WouldDeadlockError,
+)
 from amltk.executors.dask import DaskExecutor, dask_factory
 from amltk.testing.contracts import ExecutorContract
 
@@ -220,6 +225,46 @@ class TestCalls:
     def test_an_unknown_option_is_refused_by_name(self, dask_executor):
         with pytest.raises(InvalidOptionError, match="num_cpus=2"):
             dask_executor.with_options(num_cpus=2)
+
+
+class TestCallbacks:
+    """Callbacks of futures run in the thread that hears of Dask, which must not wait for itself."""
+
+    def test_shutting_down_waits_for_nothing_there(self, dask_client):
+        """Surprise: with Dask's own executor this never returns, and the client is dead."""
+        executor = DaskExecutor(dask_client)
+        futures = [executor.submit(time.sleep, seconds) for seconds in (0.3, 1)]
+        futures[0].add_done_callback(lambda _: executor.shutdown())
+
+        assert [future.result(30) for future in futures] == [None, None]
+        with pytest.raises(ExecutorError, match="shut down"):
+            executor.submit(pow, 2, 5)
+        with DaskExecutor(dask_client) as other:
+            assert other.submit(pow, 2, 5).result(30) == 32
+
+    @pytest.mark.slow
+    def test_a_cluster_of_its_own_ends_all_the_same(self, distributed):
+        executor = dask_factory(n_workers=1)()
+        closed = threading.Event()
+        close, executor._close = executor._close, lambda: (close(), closed.set())
+        executor.submit(time.sleep, 0.3).add_done_callback(lambda _: executor.shutdown())
+        assert closed.wait(30)
+
+    def test_cancelling_there_says_that_it_cannot_wait_for_the_answer(self, dask_executor):
+        raised = []
+
+        def cancel(_):
+            with pytest.raises(WouldDeadlockError, match="call cancel.. in another thread") as info:
+                other.cancel()
+            raised.append(info.value)
+
+        other = dask_executor.submit(time.sleep, 1)
+        done = dask_executor.submit(time.sleep, 0.3)
+        done.add_done_callback(cancel)
+        done.add_done_callback(lambda future: raised.append(future.cancel()))
+        support.wait_until(lambda: len(raised) == 2, 30)
+        assert raised[1] is False
+        assert other.result(30) is None
 
 
 class TestClusters:

@@ -194,6 +194,13 @@ class TestCalls:
         with pytest.raises(ExecutorError, match="this RayExecutor is shut down"):
             executor.submit(pow, 2, 5)
 
+    def test_shutting_down_in_a_callback_waits_for_nothing_there(self, ray_executor):
+        executor = RayExecutor()
+        futures = [executor.submit(time.sleep, seconds) for seconds in (0.3, 1)]
+        futures[0].add_done_callback(lambda _: executor.shutdown())
+        assert [future.result(60) for future in futures] == [None, None]
+        assert ray_executor.submit(pow, 2, 5).result(60) == 32
+
     def test_shutdown_without_waiting_lets_calls_end(self, ray_executor):
         executor = RayExecutor()
         futures = [executor.submit(time.sleep, 0.3) for _ in range(6)]

@@ -597,6 +597,20 @@ def test_a_strangers_executor_is_left_alone_without_a_factory():
         RecoveringExecutor(pool)
 
 
+@pytest.mark.parametrize("how", ["returns", "dies"])
+def test_shutting_down_in_a_callback_waits_for_nothing_there(kind, how):
+    """It runs in the pool's own thread, or in the one that looks after its death."""
+    executor = recovering(make_pool(kind), owned=True)
+    first = executor.submit(os._exit, 7) if how == "dies" else executor.submit(time.sleep, 0.3)
+    rest = [executor.submit(support.double, x) for x in range(8)]
+    is_over = threading.Event()
+    first.add_done_callback(lambda _: (executor.shutdown(), is_over.set()))
+    assert is_over.wait(TIMEOUT)
+    assert [future.result(TIMEOUT) for future in rest] == [2 * x for x in range(8)]
+    with pytest.raises(ExecutorError, match="shut down"):
+        executor.submit(support.double, 1)
+
+
 def test_a_death_no_longer_spreads():
     with make_pool("forkserver") as pool, recovering(pool) as executor:
         assert not executor.traits.death_spreads

@@ -197,8 +197,12 @@ class Calls:
 
     def join(self) -> None:
         """Wait until the thread has ended."""
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None:
             self._thread.join()
+
+    def is_own_thread(self) -> bool:
+        """Tell whether this is the thread that completes calls."""
+        return threading.current_thread() is self._thread
 
     # ------------------------------------------------------------------ the thread
 

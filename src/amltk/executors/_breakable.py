@@ -101,13 +101,18 @@ class Workers:
         """How many there are."""
         return len(self._processes)
 
+    def find_manager(self) -> threading.Thread | None:
+        """Return the pool's own thread, which completes its futures; `shutdown` lets go of it."""
+        self._manager = self._manager or getattr(self._pool, "_executor_manager_thread", None)
+        return self._manager
+
     def watch(self) -> None:
         """Have the pool watch workers that it has just started.
 
         It wakes its own thread before it starts them, not after. That thread may have begun to wait
         for the end of the others only, and so would not notice the end of the new ones.
         """
-        self._manager = self._manager or getattr(self._pool, "_executor_manager_thread", None)
+        self.find_manager()
         with self._pool._shutdown_lock:
             wakeup = self._pool._executor_manager_thread_wakeup
             if wakeup is not None:
@@ -115,7 +120,7 @@ class Workers:
 
     def find_dead(self) -> None:
         """Find those that are dead at this moment, before the pool ends the others."""
-        self._manager = self._manager or getattr(self._pool, "_executor_manager_thread", None)
+        self.find_manager()
         self._gone = dict(self._processes)
         # In any other thread it may be too late: the pool goes on while we look. Two threads that
         # ask for an exit code at once can also rob each other of the answer.

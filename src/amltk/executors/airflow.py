@@ -103,7 +103,8 @@ class AirflowExecutor(Executor):
         """Take no more calls; when the last one has ended, the payload folder is removed.
 
         Args:
-            wait: Whether to wait until then.
+            wait: Whether to wait until then. In a callback of a future nothing is waited for: it
+                runs in the thread that completes them.
             cancel_futures: Whether calls that Airflow was not told of are cancelled.
         """
         self._calls.close()
@@ -111,7 +112,7 @@ class AirflowExecutor(Executor):
             for future in self._calls.live():
                 future.cancel_pending()
         _alive.discard(self)
-        if wait:
+        if wait and not self._calls.is_own_thread():
             wait_for(self._calls.live())
             self._calls.join()
 

@@ -31,7 +31,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from amltk._future import LightFuture
 from amltk._optional import require
-from amltk.exceptions import CallPicklingError, ExecutorError, InvalidOptionError
+from amltk.exceptions import (
+    CallPicklingError,
+    ExecutorError,
+    InvalidOptionError,
+    WouldDeadlockError,
+)
 from amltk.executors._dask_cluster import ClusterProcess, Opener, on_this_machine
 from amltk.executors._parcel import Held, Parcel, pack_parcel
 from amltk.executors.envelope import name_of, unpack_outcome
@@ -67,6 +72,9 @@ class DaskFuture(LightFuture[Any]):
 
         Returns:
             ``True`` if it will not run, or not any further.
+
+        Raises:
+            WouldDeadlockError: In a callback of a future, which runs in Dask's own thread.
         """
         return self.cancelled() or self._executor._cancel(self)
 
@@ -166,7 +174,8 @@ class DaskExecutor(Executor):
         """Take no more calls, and let go of the cluster.
 
         Args:
-            wait: Whether live calls are waited for.
+            wait: Whether live calls are waited for. In a callback of a future nothing is: it runs
+                in the thread that completes them.
             cancel_futures: Whether calls that have not started are cancelled.
         """
         with self._lock:
@@ -175,10 +184,16 @@ class DaskExecutor(Executor):
         if cancel_futures:
             for future in live:
                 future.cancel_pending()
-        if wait:
+        is_inside = self._is_in_loop()
+        if wait and not is_inside:
             wait_for(live)
-        if is_first:
-            self._finish(live, wait=wait)
+        if is_first and (is_inside or any(not future.done() for future in live)):
+            thread = threading.Thread(
+                target=self._finish_later, args=(live,), name="amltk-dask-shutdown", daemon=True
+            )
+            thread.start()
+        elif is_first:
+            self._finish()
 
     # ---------------------------------------------------------------------- from any thread
 
@@ -223,6 +238,15 @@ class DaskExecutor(Executor):
     def _cancel(self, future: DaskFuture) -> bool:
         if self._drop_waiting(future):
             return True
+        if future.done():
+            return future.cancelled()
+        if self._is_in_loop():
+            message = (
+                "whether a call can be cancelled is for Dask's scheduler to say, which cannot be "
+                "waited for in a callback of a future, since that runs in the thread that hears of "
+                "it; call cancel() in another thread, or cancel_pending() here"
+            )
+            raise WouldDeadlockError(message)
         try:
             answer = self._client.sync(self._ask_to_end, future)
         except OSError:  # the connection is lost: the call is told so, as an error
@@ -231,6 +255,12 @@ class DaskExecutor(Executor):
             self._end_worker(address, pid)
             self._forget(future, cancelled=True)
         return future.cancelled()
+
+    def _is_in_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def _end_worker(self, address: str, pid: int) -> None:
         try:
@@ -276,14 +306,8 @@ class DaskExecutor(Executor):
             future._set_cancelled()
         return True
 
-    def _finish(self, live: list[DaskFuture], *, wait: bool) -> None:
+    def _finish(self) -> None:
         """Close what is ours, once the last call has ended."""
-        if not wait and any(not future.done() for future in live):
-            thread = threading.Thread(
-                target=self._finish_later, args=(live,), name="amltk-dask-shutdown", daemon=True
-            )
-            thread.start()
-            return
         from amltk.executors._dask_calls import lost_op, outcome_op
 
         self._blobs.clear()
@@ -294,7 +318,7 @@ class DaskExecutor(Executor):
 
     def _finish_later(self, live: list[DaskFuture]) -> None:
         wait_for(live)
-        self._finish(live, wait=True)
+        self._finish()
 
     # ------------------------------------------------------------------- in the client's loop
 

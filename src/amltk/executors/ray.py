@@ -87,7 +87,8 @@ class RayExecutor(Executor):
         if fault is not None:
             self._leave()
             raise ExecutorError(f"no calls can be given to Ray: the cluster {fault}")
-        threading.Thread(target=self._take_done, name="amltk-ray-done", daemon=True).start()
+        self._taker = threading.Thread(target=self._take_done, name="amltk-ray-done", daemon=True)
+        self._taker.start()
         threading.Thread(target=self._watch_nodes, name="amltk-ray-watch", daemon=True).start()
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RayFuture:
@@ -130,7 +131,8 @@ class RayExecutor(Executor):
         """Take no more calls, and leave Ray when the last one has ended.
 
         Args:
-            wait: Whether live calls are waited for.
+            wait: Whether live calls are waited for. In a callback of a future nothing is: it runs
+                in the thread that completes them.
             cancel_futures: Whether calls that were not given to Ray are cancelled.
         """
         with self._lock:
@@ -139,13 +141,14 @@ class RayExecutor(Executor):
         if cancel_futures:
             for future in live:
                 future.cancel_pending()
-        if wait:
+        is_inside = threading.current_thread() is self._taker
+        if wait and not is_inside:
             wait_for(live)
-        if is_first and (wait or all(future.done() for future in live)):
-            self._finish()
-        elif is_first:
+        if is_first and (is_inside or any(not future.done() for future in live)):
             finish = partial(self._finish_later, live)
             threading.Thread(target=finish, name="amltk-ray-shutdown", daemon=True).start()
+        elif is_first:
+            self._finish()
 
     def _watch_nodes(self) -> None:
         while not self._is_finished.wait(_WATCH_S):

@@ -211,7 +211,8 @@ class RecoveringExecutor(Executor):
         A pool that was handed in stays open unless it is ``owned``.
 
         Args:
-            wait: Whether to wait until all calls are done and the workers are gone.
+            wait: Whether to wait until all calls are done and the workers are gone. In a callback
+                of a future nothing is waited for: it runs in a thread that completes them.
             cancel_futures: Whether calls that have not started are cancelled.
         """
         with self._lock:
@@ -219,7 +220,7 @@ class RecoveringExecutor(Executor):
         if cancel_futures:
             for call in self._unfinished():
                 call.cancel()
-        if not wait:
+        if not wait or self._is_own_thread():
             if not self._is_recovering:  # who recovers does it
                 self._current.close(wait=False)
             return
@@ -229,10 +230,13 @@ class RecoveringExecutor(Executor):
         self._wait_for_recovery()
         self._current.close(wait=True)
 
+    def _is_own_thread(self) -> bool:
+        here = threading.current_thread()
+        return here is self._thread or here is self._current.workers.find_manager()
+
     def _wait_for_recovery(self) -> None:
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _refuse(self, fn: object) -> NoReturn:
         if self._failure is not None:

@@ -178,6 +178,13 @@ ROWS = [
         partial(run_scheduled, ThreadPoolExecutor),
     ),
     Row(
+        "standard-pool",
+        "no-op tasks with one on_returned on ProcessPoolExecutor: rate / itself, submit + wait",
+        None,
+        partial(measure_rate, ProcessPoolExecutor, None),
+        partial(run_scheduled, ProcessPoolExecutor),
+    ),
+    Row(
         "delay",
         "from a call's end to its callback, idle loop, on processes, beyond the bare executor",
         Goal(1, unit="ms"),

@@ -1,7 +1,8 @@
 """Rows about engines beyond this process: our rate through a scheduler over that of their own API.
 
-An engine that is not there is left out by name, never silently. Batch systems are reached through
-Dask, so the row of Dask is theirs too.
+An engine that is not there is left out by name, never silently. Batch systems are measured only
+where ``AMLTK_CLUSTERS`` names them, such as ``"slurm sge htcondor oar"``, since that submits jobs:
+two to each, sized for what ``scripts/engines`` starts.
 """
 
 from __future__ import annotations
@@ -9,35 +10,72 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import rows_calls
 from measure import Goal, Result, Row, in_pairs
 from rows_calls import no_op, scheduled_delay, time_scheduled
 
 N_WORKERS = 2
 
+#: How long workers may take to come.
+WORKERS_S = 120
+
+#: What a job asks for, and what each batch system needs beyond that.
+JOB = {"cores": 1, "processes": 1, "memory": "500MB", "interface": "lo"}
+CLUSTERS: Mapping[str, Mapping[str, str]] = {
+    "slurm": {"walltime": "00:30:00"},
+    "sge": {"walltime": "00:30:00"},
+    "htcondor": {"disk": "100MB"},
+    "oar": {"walltime": "00:30:00", "memory_per_core_property_name": "memcore"},
+}
+
 
 @contextmanager
-def dask() -> Iterator[tuple[Executor, Callable[[int], None]]]:
-    """Open a cluster of this machine; give an executor on it and what uses Dask's own API."""
+def on_dask(
+    make: Callable[[], Executor],
+) -> Iterator[tuple[Executor, Callable[[int], None]]]:
+    """Open a cluster of Dask; give an executor on it and what uses Dask's own API."""
     from distributed import Client, wait
 
-    from amltk.executors.dask import DaskExecutor, dask_factory
-
-    with dask_factory(n_workers=N_WORKERS)() as cluster:
-        client: Any = cluster._client  # type: ignore[attr-defined] # the cluster's own address
-        with Client(client.scheduler.address, set_as_default=False) as bare:
+    with make() as cluster:
+        address = cluster._client.scheduler.address  # type: ignore[attr-defined] # the cluster's
+        with Client(address, set_as_default=False) as bare:
+            bare.wait_for_workers(N_WORKERS, timeout=WORKERS_S)
 
             def run(n: int) -> None:
                 wait([bare.submit(no_op, pure=False) for _ in range(n)])
 
-            yield DaskExecutor(client), run
+            yield cluster, run
+
+
+@contextmanager
+def dask() -> Iterator[tuple[Executor, Callable[[int], None]]]:
+    """Start a Dask of this machine."""
+    from amltk.executors.dask import dask_factory
+
+    with on_dask(dask_factory(n_workers=N_WORKERS)) as opened:
+        yield opened
+
+
+@contextmanager
+def batch_system(name: str) -> Iterator[tuple[Executor, Callable[[int], None]]]:
+    """Have two jobs of a batch system, and a Dask of workers in them."""
+    from amltk.executors.jobqueue import cluster_factory
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chdir(folder):
+        Path(folder).chmod(0o777)  # jobs may belong to another account
+        places = {"log_directory": folder, "local_directory": folder}
+        options = {**JOB, **CLUSTERS[name], **places}
+        with on_dask(cluster_factory(name, N_WORKERS, adaptive=False, **options)) as opened:
+            yield opened
 
 
 @contextmanager
@@ -138,6 +176,14 @@ def airflow_row(access: str) -> Row:
     )
 
 
+def loky_pool(n_workers: int) -> Executor:
+    """Make a pool of loky, whose package is an extra."""
+    from loky.process_executor import ProcessPoolExecutor as LokyPool
+
+    pool: Executor = LokyPool(n_workers)
+    return pool
+
+
 def is_installed(package: str) -> bool:
     """Tell whether a package is there, without importing it."""
     return importlib.util.find_spec(package) is not None
@@ -146,11 +192,30 @@ def is_installed(package: str) -> bool:
 #: Engines whose packages are here, and the names of those that are left out.
 ROWS: list[Row] = []
 LEFT_OUT: list[str] = []
+if is_installed("loky"):
+    ROWS.append(
+        Row(
+            "loky",
+            "no-op tasks with one on_returned on a pool of loky: rate / itself, submit + wait",
+            None,
+            partial(rows_calls.measure_rate, loky_pool, None),
+            partial(rows_calls.run_scheduled, loky_pool),
+        )
+    )
+else:
+    LEFT_OUT.append("loky: loky is not installed")
 for name, package, opened in (("dask", "distributed", dask), ("ray", "ray", ray)):
     if is_installed(package):
         ROWS += rows_of(name, opened)
     else:
         LEFT_OUT.append(f"{name}: {package} is not installed")
+
+named = os.environ.get("AMLTK_CLUSTERS", "").split()
+for name in CLUSTERS:
+    if name in named:
+        ROWS += rows_of(name, partial(batch_system, name))
+    else:
+        LEFT_OUT.append(f"{name}: AMLTK_CLUSTERS does not name it")
 
 access = os.environ.get("AMLTK_AIRFLOW")
 if access:

@@ -254,7 +254,7 @@ class TestCallbacks:
         raised = []
 
         def cancel(_):
-            with pytest.raises(WouldDeadlockError, match="call cancel.. in another thread") as info:
+            with pytest.raises(WouldDeadlockError, match=r"call cancel\(\) in another thread") as info:
                 other.cancel()
             raised.append(info.value)
 

@@ -254,7 +254,9 @@ class TestCallbacks:
         raised = []
 
         def cancel(_):
-            with pytest.raises(WouldDeadlockError, match=r"call cancel\(\) in another thread") as info:
+            with pytest.raises(
+                WouldDeadlockError, match=r"call cancel\(\) in another thread"
+            ) as info:
                 other.cancel()
             raised.append(info.value)
 

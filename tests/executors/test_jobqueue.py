@@ -261,15 +261,67 @@ def test_a_missing_command_is_told_at_once(batch_system, tmp_path, monkeypatch):
         scheduler.run(timeout=30)
 
 
+@pytest.fixture
+def own_command(batch_system, tmp_path):
+    """Return what makes a command that does something before it is the system's own."""
+    submit = "sbatch" if batch_system.constructor == "with_slurm" else "qsub"
+
+    def make(before, command=submit, after=""):
+        own = tmp_path / f"own-{command}"
+        own.write_text(f'#!/bin/sh\ncd {tmp_path}\n{before}\n{command} "$@"\n{after}\n')
+        own.chmod(0o755)
+        return str(own)
+
+    return make
+
+
 @on(TWO)
-def test_commands_of_ones_own_are_used(batch_system, tmp_path):
-    own = tmp_path / "own"
-    command = "sbatch" if batch_system.constructor == "with_slurm" else "qsub"
-    own.write_text(f'#!/bin/sh\ntouch {tmp_path}/submitted\nshift\nexec {command} "$@"\n')
-    own.chmod(0o755)
+def test_commands_of_ones_own_are_used(batch_system, own_command, tmp_path):
+    own = own_command("touch submitted; shift")
     with make_executor(batch_system, 1, submit_command=f"{own} --extra") as executor:
         assert executor.submit(pow, 2, 5).result(60) == 32
     assert (tmp_path / "submitted").exists()
+
+
+@on(["pbs-stand-in"])
+def test_submissions_may_fail_for_a_while_where_jobs_were_taken_before(
+    batch_system, own_command, tmp_path
+):
+    begun, away = tmp_path / "begun", tmp_path / "away"
+    own = own_command("if [ -e away ]; then echo nobody is there >&2; exit 1; fi")
+    with make_executor(batch_system, 1, submit_command=own) as executor:
+        future = executor.submit(lambda: (begun.touch(), time.sleep(600)))
+        support.wait_for_file(begun, 60)
+        away.touch()
+        cancel_jobs(batch_system)
+        assert isinstance(future.exception(60), WorkerDiedError)
+        later = executor.submit(pow, 2, 5)
+        with pytest.raises(TimeoutError):
+            later.result(10)  # when no job had been taken before, it would have failed by now
+        away.unlink()
+        assert later.result(60) == 32
+
+
+@on(TWO)
+def test_a_job_that_is_being_submitted_when_the_run_ends_is_cancelled(
+    batch_system, own_command, tmp_path
+):
+    own = own_command("touch began; sleep 2", after="touch submitted")
+    executor = make_executor(batch_system, 1, submit_command=own, adaptive=False)
+    support.wait_until((tmp_path / "began").exists, 60)
+    executor.shutdown()
+    assert (tmp_path / "submitted").exists()
+    assert not queue_of(batch_system)
+
+
+@on(TWO)
+def test_a_cancel_command_that_fails_is_tried_again(batch_system, own_command, tmp_path):
+    once = "if [ ! -e tried ]; then touch tried; exit 1; fi"
+    own = own_command(once, batch_system.cancels[0])
+    with make_executor(batch_system, 1, cancel_command=own, adaptive=False) as executor:
+        assert executor.submit(pow, 2, 5).result(60) == 32
+    assert (tmp_path / "tried").exists()
+    assert not queue_of(batch_system)
 
 
 @on(["pbs-stand-in"])
@@ -317,14 +369,14 @@ def test_a_running_call_is_ended_by_cancel(batch_system, tmp_path):
         assert executor.submit(pow, 2, 5).result(60) == 32
 
 
-@on(["slurm"])
+@on(REAL)
 def test_a_thousand_calls(batch_system, tmp_path):
     with make_executor(batch_system) as executor:
         futures = [executor.submit(support.double, x) for x in range(1000)]
         assert [future.result(90) for future in futures] == [2 * x for x in range(1000)]
 
 
-@on(["slurm"])
+@on(REAL)
 def test_a_hundred_megabytes_for_twenty_calls(batch_system, tmp_path):
     data = os.urandom(100 << 20)
     options = {"memory": "2GB"}

@@ -99,13 +99,19 @@ class CallKeeper(SchedulerPlugin):
 
     Args:
         tell_end: Tells, for the name of a worker that is gone, what is known of its end.
+        note_worker: Is told the name of each worker that comes.
     """
 
     name = "amltk-calls"
     idempotent = True
 
-    def __init__(self, tell_end: Callable[[object], Awaitable[str]] | None = None) -> None:
+    def __init__(
+        self,
+        tell_end: Callable[[object], Awaitable[str]] | None = None,
+        note_worker: Callable[[object], None] | None = None,
+    ) -> None:
         self._tell_end = tell_end
+        self._note_worker = note_worker
         #: Why no call can run any more, if so.
         self._broken: bytes | None = None
 
@@ -173,6 +179,11 @@ class CallKeeper(SchedulerPlugin):
         payload = pickle.dumps(error)
         # Dask is about to give it to another worker: then this is what runs there.
         self._scheduler.tasks[key].run_spec = Task(key, _raise_lost, payload)
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Tell of a new worker; called by Dask."""
+        if self._note_worker is not None:
+            self._note_worker(scheduler.workers[worker].name)
 
     def remove_worker(
         self,

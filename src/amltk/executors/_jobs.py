@@ -42,14 +42,27 @@ _ASK_AFTER_S = 5.0
 #: How long a job may be idle beyond what is wanted until it is cancelled.
 _IDLE_S = 5.0
 
-#: Pauses between tries to submit; after the last of them calls are told.
-_PAUSES_S = (0.5, 2.0, 5.0)
+#: The pause after a submission that was refused; doubled after each further one, up to the longest.
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
 
-#: How long a command of the batch system may take.
+#: How long submissions may be refused until calls are told: what was never taken is likely wrong,
+#: and where jobs were taken before, the batch system is likely out of reach for a while.
+_REFUSED_S = 7.0
+_REFUSED_LATER_S = 600.0
+
+#: How long submitting a job may take; longer than the system's own limit, so that it is known what
+#: became of it.
+_SUBMIT_S = 120.0
+
+#: How long cancelling a job may take.
 _COMMAND_S = 30.0
 
 #: How long jobs may take to be gone after they were cancelled.
 _GONE_S = 15.0
+
+#: How soon jobs that are still there are cancelled again: the command may have failed.
+_CANCEL_AGAIN_S = 4.0
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +71,8 @@ class _Tracked:
 
     job: Any
     name: str
+    #: The command that submits it.
+    start: asyncio.Future[None]
     submitted_at: float = field(default_factory=time.monotonic)
     asked_at: float = field(default_factory=time.monotonic)
     #: When it was last seen with a worker, if ever.
@@ -92,11 +107,18 @@ class JobKeeper:
         self._commands = commands
         self._numbers = itertools.count()
         self._jobs: dict[str, _Tracked] = {}
+        #: Jobs that were given up while they were being submitted.
+        self._late: list[_Tracked] = []
         dummy = cluster._dummy_job
         self._per_job: int = dummy.worker_processes
         self._threads: int = dummy.worker_process_threads
         self._most_jobs: int = math.ceil(n_workers / self._per_job)
-        self._n_workers = n_workers
+        self._has_submitted = False
+        self._is_broken = False
+        #: Since when submissions are refused, if they are, how often, and when to try again.
+        self._refused_since: float | None = None
+        self._n_refusals = 0
+        self._next_try = 0.0
 
     async def run(self) -> None:
         """Keep the jobs until cancelled."""
@@ -109,13 +131,29 @@ class JobKeeper:
 
     async def close(self) -> None:
         """Cancel all jobs, and wait until they are gone."""
-        jobs = list(self._jobs.values())
-        await asyncio.gather(*(self._cancel(tracked) for tracked in jobs))
+        jobs = [*self._jobs.values(), *self._late]
         deadline = time.monotonic() + _GONE_S
         while jobs and time.monotonic() < deadline:
-            jobs = [tracked for tracked in jobs if await self._is_there(tracked) is True]
-            if jobs:
-                await asyncio.sleep(_LOOK_S)
+            await asyncio.gather(*(self._cancel(tracked) for tracked in jobs))
+            jobs = await self._left_of(jobs, time.monotonic() + _CANCEL_AGAIN_S)
+        if jobs:
+            ids = ", ".join(str(tracked.job.job_id) for tracked in jobs)
+            title = self._system.title
+            logger.error("jobs of %s may be left, which it did not cancel: %s", title, ids)
+
+    async def _left_of(self, jobs: list[_Tracked], deadline: float) -> list[_Tracked]:
+        """Wait for jobs to be gone; return those that are not, as far as the system tells."""
+        while True:
+            jobs = [tracked for tracked in jobs if await self._may_be_there(tracked)]
+            if not jobs or time.monotonic() >= deadline:
+                return jobs
+            await asyncio.sleep(_LOOK_S)
+
+    def note_worker(self, worker_name: object) -> None:
+        """Note that a worker has come, which may be gone again before it is looked for."""
+        tracked = self._job_of(worker_name)
+        if tracked is not None:
+            tracked.seen_at = time.monotonic()
 
     async def tell_end(self, worker_name: object) -> str:
         """Tell what is known of the job of a worker that is gone."""
@@ -138,9 +176,10 @@ class JobKeeper:
         surplus = len(self._jobs) - self._wanted()
         if surplus > 0:
             await self._let_go(surplus, now)
-        for _ in range(-surplus):
-            if not await self._submit():
-                return
+        if surplus >= 0:
+            self._refused_since, self._n_refusals = None, 0
+        elif now >= self._next_try and not self._is_broken:
+            await self._submit(-surplus)
 
     def _wanted(self) -> int:
         if not self._adaptive:
@@ -184,6 +223,12 @@ class JobKeeper:
         """Ask whether a job waits or runs; ``None`` where the system does not tell."""
         return await self._system.has(tracked.job.job_id)
 
+    async def _may_be_there(self, tracked: _Tracked) -> bool:
+        if tracked.job.job_id is None:
+            return False
+        is_there = await self._is_there(tracked)
+        return self._system.can_be_asked() if is_there is None else is_there
+
     async def _let_go(self, count: int, now: float) -> None:
         idle = [
             tracked
@@ -209,22 +254,29 @@ class JobKeeper:
         name = str(worker.name)
         return tracked.name in (name, name.rpartition("-")[0])
 
-    async def _submit(self) -> bool:
-        """Submit a job; if that fails again and again, tell all calls and give up."""
-        error: BaseException | None = None
-        for pause_s in (0.0, *_PAUSES_S):
-            await asyncio.sleep(pause_s)
+    async def _submit(self, count: int) -> None:
+        """Submit jobs; if that fails for too long, tell all calls and give up."""
+        for _ in range(count):
             try:
                 await self._submit_once()
-            except FileNotFoundError as missing:
-                error = missing
-                break
-            except Exception as refused:
-                error = refused
-            else:
-                return True
-        self._break(error)
-        return False
+            except Exception as refused:  # the calls hear of it when it lasts
+                self._note_refusal(refused)
+                return
+            self._has_submitted, self._refused_since, self._n_refusals = True, None, 0
+
+    def _note_refusal(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+            title = self._system.title
+            logger.warning("%s takes no job at the moment, trying again: %s", title, error)
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._n_refusals)
+        self._n_refusals += 1
+        self._next_try = now + pause_s
+        limit_s = _REFUSED_LATER_S if self._has_submitted else _REFUSED_S
+        is_missing = isinstance(error, FileNotFoundError) and not self._has_submitted
+        if is_missing or now - self._refused_since > limit_s:
+            self._break(error)
 
     async def _submit_once(self) -> None:
         name = f"{self._cluster.name}-{next(self._numbers)}"
@@ -235,14 +287,24 @@ class JobKeeper:
         )
         for attribute, command in self._commands.items():
             setattr(job, attribute, command)
-        await asyncio.wait_for(job.start(), _COMMAND_S)
-        self._jobs[name] = _Tracked(job, name)
+        # Known before it is submitted: a run that ends in this moment has to cancel it.
+        tracked = self._jobs[name] = _Tracked(job, name, asyncio.ensure_future(job.start()))
+        await asyncio.wait([tracked.start], timeout=_SUBMIT_S)
+        if tracked.start.done() and tracked.start.exception() is None:
+            return
+        del self._jobs[name]
+        if not tracked.start.done():
+            self._late.append(tracked)
+            raise TimeoutError(f"nothing was heard of it within {_SUBMIT_S:g} s")
+        tracked.start.result()
 
     async def _cancel(self, tracked: _Tracked) -> None:
         with suppress(Exception):  # it is gone already, or the time limit of its job ends it
+            await asyncio.wait([tracked.start], timeout=_COMMAND_S)
             await asyncio.wait_for(tracked.job.close(), _COMMAND_S)
 
-    def _break(self, error: BaseException | None) -> None:
+    def _break(self, error: Exception) -> None:
+        self._is_broken = True
         submit = self._commands.get("submit_command", self._system.submit_command)
         message = (
             f"no job could be submitted to {self._system.title} by {submit!r}: {error}; is this "
@@ -300,7 +362,7 @@ def _running(loop: asyncio.AbstractEventLoop, keeper: JobKeeper) -> Iterator[Non
 async def _in_loop(keeper: JobKeeper) -> AsyncIterator[None]:
     from amltk.executors._dask_calls import CallKeeper
 
-    plugin = CallKeeper(tell_end=keeper.tell_end)
+    plugin = CallKeeper(tell_end=keeper.tell_end, note_worker=keeper.note_worker)
     await keeper._dask.register_scheduler_plugin(plugin, idempotent=True)
     work = asyncio.create_task(keeper.run())
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from dataclasses import dataclass
 
 #: How long a batch system may take to answer.
@@ -32,6 +33,10 @@ class System:
     state: str = ""
     gone: frozenset[str] = frozenset()
     unknown: str = ""
+
+    def can_be_asked(self) -> bool:
+        """Tell whether this machine has the command that tells of jobs."""
+        return bool(self.asks) and shutil.which(self.asks[0]) is not None
 
     async def has(self, job_id: str | None) -> bool | None:
         """Tell whether a job waits or runs; ``None`` where that cannot be known."""

@@ -304,6 +304,17 @@ class TestClusters:
             assert executor.traits.ends_running_calls
         assert dask_client.status == "running"
 
+    @pytest.mark.slow
+    def test_whoever_has_no_certificate_of_an_encrypted_one_is_refused(self, distributed):
+        pytest.importorskip("cryptography", reason="the extra tls is not installed")
+        with dask_factory(n_workers=1, security=True)() as executor:
+            address = executor._client.scheduler.address
+            assert address.startswith("tls://")
+            assert executor.submit(pow, 2, 5).result(30) == 32
+            for options in ({}, {"security": distributed.security.Security.temporary()}):
+                with pytest.raises(ExecutorError, match="no Dask scheduler could be reached"):
+                    dask_factory(address, timeout=1, **options)()
+
     def test_options_that_it_does_not_know_are_told_with_what_it_said(self, distributed):
         with pytest.raises(ExecutorError, match="no_such_option"):
             dask_factory(n_workers=1, no_such_option=1)()

@@ -360,6 +360,15 @@ def test_everything_of_ours_listens_on_the_interface_that_was_asked_for(batch_sy
 
 
 @on(TWO)
+def test_connections_are_encrypted_where_that_is_asked_for(batch_system, tmp_path):
+    pytest.importorskip("cryptography", reason="the extra tls is not installed")
+    own_folder = {"shared_temp_directory": str(tmp_path)}
+    with make_executor(batch_system, 1, security=True, **own_folder) as executor:
+        assert executor._client.scheduler.address.startswith("tls://")
+        assert executor.submit(pow, 2, 5).result(60) == 32
+
+
+@on(TWO)
 def test_a_running_call_is_ended_by_cancel(batch_system, tmp_path):
     begun = tmp_path / "begun"
     with make_executor(batch_system, 1) as executor:

@@ -508,7 +508,7 @@ def _refuse_options(why: str, options: Mapping[str, Any]) -> None:
 def _at_address(distributed: Any, address: str, options: Mapping[str, Any]) -> DaskExecutor:
     try:
         client = distributed.Client(address, set_as_default=False, **options)
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:  # the latter of an address, or of TLS
         message = f"no Dask scheduler could be reached at {address!r}: {error}"
         raise ExecutorError(message) from error
     return DaskExecutor(client, close=client.close)
@@ -516,16 +516,35 @@ def _at_address(distributed: Any, address: str, options: Mapping[str, Any]) -> D
 
 def _on_this_machine(distributed: Any, options: Mapping[str, Any]) -> DaskExecutor:
     alone = options["threads_per_worker"] == 1 and options.get("processes", True)
-    return in_own_process(distributed, on_this_machine, options, ends_running_calls=alone)
+    security = security_of(options.get("security"))
+    options = {**options, "security": security}
+    return in_own_process(
+        distributed, on_this_machine, options, ends_running_calls=alone, security=security
+    )
+
+
+def security_of(given: Any) -> Any:
+    """Return what Dask encrypts connections with; of ``True``, certificates made for one run."""
+    if given is not True:
+        return given
+    require("cryptography", extra="tls", purpose="security=True")
+    from distributed.security import Security
+
+    return Security.temporary()  # type: ignore[no-untyped-call] # Dask's
 
 
 def in_own_process(
-    distributed: Any, opener: Opener, options: Mapping[str, Any], *, ends_running_calls: bool
+    distributed: Any,
+    opener: Opener,
+    options: Mapping[str, Any],
+    *,
+    ends_running_calls: bool,
+    security: Any,
 ) -> DaskExecutor:
     """Open a cluster in a process of its own, and return an executor that closes it."""
     cluster = ClusterProcess(opener, options)
     try:
-        client = distributed.Client(cluster.address, set_as_default=False)
+        client = distributed.Client(cluster.address, set_as_default=False, security=security)
     except BaseException:
         cluster.close()
         raise

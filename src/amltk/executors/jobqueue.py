@@ -28,7 +28,7 @@ from amltk.exceptions import ExecutorError, InvalidOptionError
 from amltk.executors._jobs import in_jobs
 from amltk.executors._signals import kept_handler
 from amltk.executors._systems import SYSTEMS
-from amltk.executors.dask import DaskExecutor, in_own_process
+from amltk.executors.dask import DaskExecutor, in_own_process, security_of
 
 
 def cluster_factory(
@@ -137,4 +137,12 @@ def _open(distributed: Any, options: Mapping[str, Any], *, alone: bool) -> DaskE
             f"this machine; run the driver where it is, or give submit_command="
         )
         raise ExecutorError(message)
-    return in_own_process(distributed, in_jobs, options, ends_running_calls=alone)
+    security = security_of(options["cluster"].get("security"))
+    cluster = {**options["cluster"], "security": security}
+    return in_own_process(
+        distributed,
+        in_jobs,
+        {**options, "cluster": cluster},
+        ends_running_calls=alone,
+        security=security,
+    )

@@ -458,19 +458,42 @@ class TestDriver:
         support.wait_until(lambda: not queue_of(batch_system), 30)
 
 
-@on(["slurm"])
-def test_slurms_node_daemons_may_be_killed_under_a_running_call(batch_system, tmp_path):
-    """A job goes on without them; they are started again for the tests that follow."""
+#: The daemon of a node, what becomes of a call when it is killed, and the command that has the
+#: system forget jobs that it still waits for then. OAR has no daemon on its nodes.
+NODE_DAEMONS = {
+    "slurm": ("slurmd", None, ()),
+    "sge": ("sge_execd", None, ("qdel", "-f", "-u", "*")),
+    "htcondor": ("condor_startd", WorkerDiedError, ("condor_rm", "-forcex", "-all")),
+}
+
+
+@on(NODE_DAEMONS)
+def test_the_daemon_of_a_node_may_be_killed_under_a_running_call(request, batch_system, tmp_path):
+    """It is started again, and so is what it took along."""
+    daemon, error, forget = NODE_DAEMONS[request.node.callspec.params["batch_system"]]
     begun = tmp_path / "begun"
     with make_executor(batch_system, 1) as executor:
         future = executor.submit(lambda: (begun.touch(), time.sleep(5), "fine")[-1])
         support.wait_for_file(begun, 60)
         try:
-            daemons = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "slurmd"]
+            daemons = [p for p in psutil.process_iter(["name"]) if p.info["name"] == daemon]
             assert daemons
-            for daemon in daemons:
-                daemon.kill()
-            assert future.result(60) == "fine"
+            for process in daemons:
+                process.kill()
+            if error is None:
+                assert future.result(60) == "fine"
+            else:
+                assert isinstance(future.exception(60), error)
         finally:
-            subprocess.run([SCRIPTS / "slurm-up"], capture_output=True, check=True, timeout=100)
+            up = SCRIPTS / batch_system.up
+            subprocess.run([up], capture_output=True, check=True, timeout=100)
         assert executor.submit(pow, 2, 5).result(60) == 32
+        family = executor._client.run_on_scheduler(worker_families)
+    if forget:
+        subprocess.run(forget, capture_output=True, check=False)
+    assert not any(support.is_alive(pid) for pid in family)
+
+
+def worker_families(dask_scheduler):
+    workers = [worker.pid for worker in dask_scheduler.workers.values()]
+    return [pid for worker in workers for pid in (worker, psutil.Process(worker).ppid())]

@@ -22,10 +22,10 @@ import pickle
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -37,7 +37,15 @@ from amltk.exceptions import (
     InvalidOptionError,
     WouldDeadlockError,
 )
-from amltk.executors._dask_cluster import ClusterProcess, Opener, on_this_machine
+from amltk.executors._dask_cluster import on_this_machine
+from amltk.executors._dask_session import (
+    attach,
+    has_lone_workers,
+    install_keeper,
+    no_size_warning,
+    open_cluster,
+    security_of,
+)
 from amltk.executors._parcel import Held, Parcel, pack_parcel
 from amltk.executors.envelope import name_of, unpack_outcome
 from amltk.executors.termination import end_processes
@@ -128,11 +136,11 @@ class DaskExecutor(Executor):
         self._is_shut_down = False
         self._blobs: Held[Any] = Held(self._put_blob, lambda blob: blob.release())
         self._looks_after = False
-        _install_keeper(client)
+        install_keeper(client)
         client._stream_handlers[outcome_op(self._id)] = self._returned
         client._stream_handlers[lost_op(self._id)] = self._lost
         if ends_running_calls is None:
-            ends_running_calls = _has_lone_workers(client)
+            ends_running_calls = has_lone_workers(client)
         self.traits: Traits = Traits(
             packs_itself=True, shares_machine=False, ends_running_calls=ends_running_calls
         )
@@ -352,7 +360,7 @@ class DaskExecutor(Executor):
 
     def _submit_to_dask(self, futures: list[DaskFuture], submit: Callable[[], list[Any]]) -> None:
         try:
-            with _no_size_warning():
+            with no_size_warning():
                 dask_futures = submit()
         except Exception as error:
             for future in futures:
@@ -506,11 +514,7 @@ def _refuse_options(why: str, options: Mapping[str, Any]) -> None:
 
 
 def _at_address(distributed: Any, address: str, options: Mapping[str, Any]) -> DaskExecutor:
-    try:
-        client = distributed.Client(address, set_as_default=False, **options)
-    except (OSError, TypeError, ValueError) as error:  # the latter of an address, or of TLS
-        message = f"no Dask scheduler could be reached at {address!r}: {error}"
-        raise ExecutorError(message) from error
+    client = attach(distributed, address, options)
     return DaskExecutor(client, close=client.close)
 
 
@@ -518,71 +522,8 @@ def _on_this_machine(distributed: Any, options: Mapping[str, Any]) -> DaskExecut
     alone = options["threads_per_worker"] == 1 and options.get("processes", True)
     security = security_of(options.get("security"))
     options = {**options, "security": security}
-    return in_own_process(
-        distributed, on_this_machine, options, ends_running_calls=alone, security=security
-    )
-
-
-def security_of(given: Any) -> Any:
-    """Return what Dask encrypts connections with; of ``True``, certificates made for one run."""
-    if given is not True:
-        return given
-    require("cryptography", extra="tls", purpose="security=True")
-    from distributed.security import Security
-
-    return Security.temporary()  # type: ignore[no-untyped-call] # Dask's
-
-
-def in_own_process(
-    distributed: Any,
-    opener: Opener,
-    options: Mapping[str, Any],
-    *,
-    ends_running_calls: bool,
-    security: Any,
-) -> DaskExecutor:
-    """Open a cluster in a process of its own, and return an executor that closes it."""
-    cluster = ClusterProcess(opener, options)
-    try:
-        client = distributed.Client(cluster.address, set_as_default=False, security=security)
-    except BaseException:
-        cluster.close()
-        raise
-
-    def close() -> None:
-        client.close()
-        cluster.close()
-
-    return DaskExecutor(client, close=close, ends_running_calls=ends_running_calls)
-
-
-def _install_keeper(client: Any) -> None:
-    """Have Dask's scheduler keep our calls."""
-    from amltk.executors._dask_calls import CallKeeper
-
-    try:
-        client.register_plugin(CallKeeper())
-    except Exception as error:
-        message = (
-            f"Dask's scheduler at {client.scheduler.address} could not be told how calls are kept: "
-            f"{error}; is amltk installed where it runs?"
-        )
-        raise ExecutorError(message) from error
-
-
-def _has_lone_workers(client: Any) -> bool:
-    """Tell whether each worker that there is runs one call at a time, under a nanny."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return all(worker["nthreads"] == 1 and worker["nanny"] for worker in workers)
-
-
-@contextmanager
-def _no_size_warning() -> Iterator[None]:
-    """Have Dask not warn of large graphs: ours are calls, and large arguments travel once."""
-    import dask.config
-
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
-        yield
+    client, close = open_cluster(distributed, on_this_machine, options, security=security)
+    return DaskExecutor(client, close=close, ends_running_calls=alone)
 
 
 def _given_up(why: object) -> ExecutorError:

@@ -25,10 +25,11 @@ from typing import Any
 
 from amltk._optional import require
 from amltk.exceptions import ExecutorError, InvalidOptionError
+from amltk.executors._dask_session import open_cluster, security_of
 from amltk.executors._jobs import in_jobs
 from amltk.executors._signals import kept_handler
 from amltk.executors._systems import SYSTEMS
-from amltk.executors.dask import DaskExecutor, in_own_process, security_of
+from amltk.executors.dask import DaskExecutor
 
 
 def cluster_factory(
@@ -139,10 +140,7 @@ def _open(distributed: Any, options: Mapping[str, Any], *, alone: bool) -> DaskE
         raise ExecutorError(message)
     security = security_of(options["cluster"].get("security"))
     cluster = {**options["cluster"], "security": security}
-    return in_own_process(
-        distributed,
-        in_jobs,
-        {**options, "cluster": cluster},
-        ends_running_calls=alone,
-        security=security,
+    client, close = open_cluster(
+        distributed, in_jobs, {**options, "cluster": cluster}, security=security
     )
+    return DaskExecutor(client, close=close, ends_running_calls=alone)

@@ -162,7 +162,12 @@ def test_workers_end_that_make_an_exit_of_term_and_their_calls_return(tmp_path):
         futures = [executor.submit(work, tmp_path, x) for x in range(100)]
         errors = {x: future.exception(TIMEOUT) for x, future in enumerate(futures)}
     assert {x for x, error in errors.items() if error is not None} == set(CULPRITS)
-    assert set(count_files(tmp_path, "end-").values()) == {1}
+    assert [f.result() for x, f in enumerate(futures) if not errors[x]] == [
+        x for x in range(100) if x not in CULPRITS
+    ]
+    ends = count_files(tmp_path, "end-")
+    # The neighbour of a culprit may be told to end between its last statement and its return.
+    assert sum(ends.values()) - len(ends) <= len(CULPRITS)
 
 
 def sleep_with_a_last_word(path):

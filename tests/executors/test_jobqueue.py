@@ -173,6 +173,22 @@ def test_a_job_is_replaced_where_the_system_cannot_be_asked(batch_system, tmp_pa
         assert executor.submit(pow, 2, 5).result(60) == 32
 
 
+@on(["lsf-stand-in"])
+def test_a_system_that_answers_late_has_its_answer_in_the_error(
+    batch_system, tmp_path, monkeypatch
+):
+    """Another worker is free in the meantime, and does not get the call."""
+    slow = tmp_path / "bjobs"
+    slow.write_text(f'#!/bin/sh\nsleep 3\nexec {batch_system.path}/bjobs "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with make_executor(batch_system, 2, adaptive=False) as executor:
+        support.wait_until(lambda: n_workers_of(executor) == 2, 60)
+        error = executor.submit(os._exit, 7).exception(60)
+    assert isinstance(error, WorkerDiedError)
+    assert re.search(r"job \d+ of LSF: RUN", str(error))
+
+
 @on(["slurm"])
 def test_a_cause_that_slurm_knows_is_told(batch_system, tmp_path):
     begun = tmp_path / "begun"

@@ -92,6 +92,13 @@ class TestCancel:
         assert ran == {x for x, cancelled in enumerate(said) if not cancelled}
         assert any(said)
 
+    def test_quick_calls_of_one_function_give_none_of_another_ahead(self, ray_executor):
+        quick = [ray_executor.submit(support.double, x) for x in range(1500)]
+        assert [future.result(60) for future in quick] == [2 * x for x in range(1500)]
+        futures = [ray_executor.submit(time.sleep, 0.05) for _ in range(40)]
+        assert sum(future.cancel_pending() for future in futures) >= 30
+        assert [future.result(60) for future in futures if not future.cancelled()]
+
     def test_a_call_that_is_done_cannot_be_cancelled(self, ray_executor):
         future = ray_executor.submit(pow, 2, 5)
         assert future.result(60) == 32

@@ -152,8 +152,14 @@ class CallKeeper(SchedulerPlugin):
 
     def _fail(self, keys: Iterable[str], payload: bytes) -> None:
         for key in keys:
-            for client in self._tell(key, lost_op, payload):
-                self._scheduler.client_releases_keys(keys=[key], client=client)
+            self._report(self._release(key), key, lost_op, payload)
+
+    def _release(self, key: str) -> list[str]:
+        """Have Dask forget a call; return who wanted it."""
+        clients = self._clients_of(key)
+        for client in clients:
+            self._scheduler.client_releases_keys(keys=[key], client=client)
+        return clients
 
     def transition(self, key: Any, start: str, finish: str, *_args: Any, **_more: Any) -> None:
         """Follow a call; called by Dask after each change of its state."""
@@ -167,7 +173,7 @@ class CallKeeper(SchedulerPlugin):
                 book.pop(key, None)
         elif key in self._given and finish in ("memory", "released", "waiting", "erred"):
             if key in self._outcomes:
-                self._tell(key, outcome_op, self._outcomes.pop(key))
+                self._report(self._clients_of(key), key, outcome_op, self._outcomes.pop(key))
                 del self._given[key]
             elif finish in ("released", "waiting"):
                 self._give_up(key, finished=start == "memory")
@@ -191,13 +197,19 @@ class CallKeeper(SchedulerPlugin):
         worker: str,  # noqa: ARG002 - Dask's signature
         **_more: Any,
     ) -> Awaitable[None] | None:
-        """Tell of lost calls, which need no other worker for that; called by Dask."""
+        """Tell of lost calls; called by Dask."""
         lost, self._lost = self._lost, {}
-        return self._tell_lost(lost) if lost else None
+        # At once, before the cause is asked for: else another worker would get to tell of the loss,
+        # and would do so without the cause.
+        clients = {key: self._release(key) for key in lost}
+        return self._tell_lost(lost, clients) if lost else None
 
-    async def _tell_lost(self, lost: Mapping[str, WorkerDiedError]) -> None:
+    async def _tell_lost(
+        self, lost: Mapping[str, WorkerDiedError], clients: Mapping[str, list[str]]
+    ) -> None:
         for key, error in lost.items():
-            self._fail([key], pickle.dumps(await self._cause(error)))
+            payload = pickle.dumps(await self._cause(error))
+            self._report(clients[key], key, lost_op, payload)
 
     async def _cause(self, error: WorkerDiedError) -> WorkerDiedError:
         """Add what is known of the worker's end."""
@@ -208,13 +220,16 @@ class CallKeeper(SchedulerPlugin):
             return error
         return WorkerDiedError(f"{error} ({told})", **{**error.__dict__, "job": told})
 
-    def _tell(self, key: str, op: Callable[[str], str], payload: Any) -> list[str]:
+    def _clients_of(self, key: str) -> list[str]:
         task = self._scheduler.tasks.get(key)
-        clients = [] if task is None else [client.client_key for client in task.who_wants or ()]
+        return [] if task is None else [client.client_key for client in task.who_wants or ()]
+
+    def _report(
+        self, clients: Iterable[str], key: str, op: Callable[[str], str], payload: Any
+    ) -> None:
         message = {"op": op(key.rsplit("-", 2)[1]), "key": key, "payload": payload}
         for client in clients:
             self._scheduler.report(message, client=client)
-        return clients
 
     async def cancel(
         self,

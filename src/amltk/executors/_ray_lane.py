@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -42,9 +44,10 @@ class RayFuture(LightFuture[Any]):
     _end_asked = False
     _holds_blobs = False
 
-    def __init__(self, lane: Lane, parcel: Parcel) -> None:
+    def __init__(self, lane: Lane, parcel: Parcel, pace: Pace) -> None:
         self._lane = lane
         self._parcel = parcel
+        self._pace = pace
         self._handed_at = 0.0
 
     def cancel(self) -> bool:
@@ -65,6 +68,20 @@ class RayFuture(LightFuture[Any]):
         return self.cancelled() or self._lane.drop(self)
 
 
+@dataclass(eq=False, slots=True)
+class Pace:
+    """How quick the calls of one function are.
+
+    Attributes:
+        mean_s: How long a call takes, from Ray and back; each new one counts a tenth. As long as
+            none is known, no call is given ahead.
+        n_with_ray: How many of them Ray has.
+    """
+
+    mean_s: float = 1.0
+    n_with_ray: int = 0
+
+
 class Lane(Executor):
     """Calls with the same options, those that wait and those that Ray has.
 
@@ -81,8 +98,11 @@ class Lane(Executor):
         self._lock = executor._lock
         self._waiting: deque[RayFuture] = deque()
         self._n_with_ray = 0
-        #: How long a call takes, from Ray and back; each new one counts a tenth.
-        self._mean_s = 1.0
+        self._paces: weakref.WeakKeyDictionary[Any, Pace] = weakref.WeakKeyDictionary()
+        #: When the last call ended.
+        self._done_at = 0.0
+        #: The paces of the calls that Ray has.
+        self._active: set[Pace] = set()
         self._room = 0
         self._counted_at = float("-inf")
 
@@ -91,10 +111,10 @@ class Lane(Executor):
         executor, name = self._executor, name_of(fn)
         executor._require_open(name)
         try:
-            future = RayFuture(self, pack_parcel(fn, args, kwargs))
+            future = RayFuture(self, pack_parcel(fn, args, kwargs), self._pace_of(fn))
             self._require_possible(name)
         except (CallPicklingError, ExecutorError) as error:
-            future = RayFuture(self, Parcel(b""))
+            future = RayFuture(self, Parcel(b""), Pace())
             future.set_exception(error)
             return future
         with self._lock:
@@ -138,17 +158,26 @@ class Lane(Executor):
         )
         raise ExecutorError(message)
 
+    def _pace_of(self, fn: object) -> Pace:
+        with self._lock:
+            try:
+                return self._paces.setdefault(fn, Pace())
+            except TypeError:  # it cannot be kept in mind: none of its calls is given ahead
+                return Pace()
+
     def _advance(self) -> None:
         """Give Ray what it has room for."""
         while True:
             with self._lock:
-                if not self._waiting or self._n_with_ray >= self._window():
+                if not self._waiting or self._n_with_ray >= self._window(self._waiting[0]._pace):
                     return
                 future = self._waiting.popleft()
                 self._n_with_ray += 1
+                future._pace.n_with_ray += 1
+                self._active.add(future._pace)
             self._hand_over(future)
 
-    def _window(self) -> int:
+    def _window(self, following: Pace) -> int:
         if self._executor._may_grow:
             return _MOST_WITH_RAY  # what Ray has to run is what a cluster grows by
         now = time.monotonic()
@@ -156,7 +185,9 @@ class Lane(Executor):
             self._counted_at = now
             nodes = self._executor._nodes
             self._room = sum(_count(self._needs, node) for node in nodes)
-        ahead = int(self._room * AHEAD_S / max(self._mean_s, 1e-6))
+        # The slowest counts: behind it the others would wait with Ray.
+        mean_s = max(pace.mean_s for pace in (following, *self._active))
+        ahead = int(self._room * AHEAD_S / max(mean_s, 1e-6))
         return max(1, min(self._room + ahead, _MOST_WITH_RAY))
 
     def _hand_over(self, future: RayFuture) -> None:
@@ -191,11 +222,7 @@ class Lane(Executor):
         self, future: RayFuture, outcome: bytes | None, error: BaseException | None
     ) -> None:
         with self._lock:
-            self._n_with_ray -= 1
-            took_s = time.monotonic() - future._handed_at
-            # A window of calls shares the workers, so that the time of one is less than it took.
-            shared_s = took_s * self._room / max(self._n_with_ray + 1, self._room, 1)
-            self._mean_s += (shared_s - self._mean_s) / 10
+            self._note_pace(future)
             is_late = self._executor._live.pop(future, future) is future
         if future._holds_blobs:
             self._executor._blobs.release(future._parcel)
@@ -209,6 +236,19 @@ class Lane(Executor):
             (future.set_result if returned else future.set_exception)(value)
         elif error is not None:
             self._fail(future, error)
+
+    def _note_pace(self, future: RayFuture) -> None:
+        pace, now = future._pace, time.monotonic()
+        # Calls that were given ahead have waited for others, so their own time is that since the
+        # last one ended, on as many workers as were busy.
+        own_s = now - max(future._handed_at, self._done_at)
+        own_s *= max(1, min(self._room, self._n_with_ray))
+        pace.mean_s += (own_s - pace.mean_s) / 10
+        self._done_at = now
+        self._n_with_ray -= 1
+        pace.n_with_ray -= 1
+        if not pace.n_with_ray:
+            self._active.discard(pace)
 
     def _fail(self, future: RayFuture, error: BaseException) -> None:
         exceptions = self._executor._ray.exceptions

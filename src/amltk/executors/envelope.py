@@ -86,7 +86,7 @@ class PortableFunction(Generic[P, R]):
         function: The function to carry.
     """
 
-    __slots__ = ("_digest", "_payload", "function")
+    __slots__ = ("__weakref__", "_digest", "_payload", "function")
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.function: Callable[P, R] = function

@@ -51,7 +51,8 @@ def on_dask(
             bare.wait_for_workers(N_WORKERS, timeout=WORKERS_S)
 
             def run(n: int) -> None:
-                wait([bare.submit(no_op, pure=False) for _ in range(n)])
+                with bare.as_current():  # of several clients, the one that is waited by
+                    wait([bare.submit(no_op, pure=False) for _ in range(n)])
 
             yield cluster, run
 
@@ -155,11 +156,13 @@ def rows_of(name: str, opened: Any) -> list[Row]:
 
 def measure_airflow(access: str, *, quick: bool) -> Result:
     """Compare calls through a scheduler with bare runs of a DAG that does nothing."""
-    from engines_airflow import Airflow
+    import cloudpickle
+    import engines_airflow
 
+    cloudpickle.register_pickle_by_value(engines_airflow)  # the workers do not have it
     url, passwords, store = access.split()
     auth = next(iter(json.loads(Path(passwords).read_text()).items()))
-    airflow, n = Airflow(url, auth, store), 8 if quick else 30
+    airflow, n = engines_airflow.Airflow(url, auth, store), 8 if quick else 30
     pairs = in_pairs(partial(airflow.scheduled, n), partial(airflow.bare, n), 3)
     return Result(pairs.slowdowns, f"{n} calls, {pairs.typical(1 / n)} s a call")
 

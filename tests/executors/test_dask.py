@@ -1,6 +1,7 @@
 """Dask as an engine, on real clusters of worker processes."""
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -314,6 +315,19 @@ class TestClusters:
             for options in ({}, {"security": distributed.security.Security.temporary()}):
                 with pytest.raises(ExecutorError, match="no Dask scheduler could be reached"):
                     dask_factory(address, timeout=1, **options)()
+
+    @pytest.mark.parametrize("address", ["tls://127.0.0.1:1", "tcp://127.0.0.1:1", "nonsense://"])
+    def test_a_client_that_cannot_connect_is_closed_at_once(self, distributed, address):
+        # As garbage it would close whenever, in whichever thread, and could keep one from starting.
+        def clients():
+            return {c for c in gc.get_objects() if isinstance(c, distributed.Client)}
+
+        before, threads = clients(), set(threading.enumerate())
+        with pytest.raises(ExecutorError, match="no Dask scheduler could be reached") as refused:
+            dask_factory(address, timeout=1)()
+        assert refused.value.__traceback__ is not None  # which keeps the client
+        assert {client.status for client in clients() - before} <= {"closed", "newly-created"}
+        assert "IO loop" not in {thread.name for thread in set(threading.enumerate()) - threads}
 
     def test_options_that_it_does_not_know_are_told_with_what_it_said(self, distributed):
         with pytest.raises(ExecutorError, match="no_such_option"):

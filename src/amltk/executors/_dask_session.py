@@ -29,7 +29,7 @@ def attach(distributed: Any, address: str, options: Mapping[str, Any]) -> Any:
         ExecutorError: When it cannot be reached.
     """
     try:
-        return distributed.Client(address, set_as_default=False, **options)
+        return _connected(distributed, address, **options)
     except (OSError, TypeError, ValueError) as error:  # the latter of an address, or of TLS
         message = f"no Dask scheduler could be reached at {address!r}: {error}"
         raise ExecutorError(message) from error
@@ -54,7 +54,7 @@ def open_cluster(
     """
     cluster = ClusterProcess(opener, options)
     try:
-        client = distributed.Client(cluster.address, set_as_default=False, security=security)
+        client = _connected(distributed, cluster.address, security=security)
     except BaseException:
         cluster.close()
         raise
@@ -64,6 +64,23 @@ def open_cluster(
         cluster.close()
 
     return client, close
+
+
+def _connected(distributed: Any, address: str, **options: Any) -> Any:
+    """Return a client; one that cannot connect is closed here and now.
+
+    Dask leaves that to its collection as garbage. This may fall to the thread in which another
+    client starts, and waits there for a lock that is held until that thread has begun.
+    """
+    client = distributed.Client.__new__(distributed.Client)
+    try:
+        client.__init__(address, set_as_default=False, **options)
+    except BaseException:
+        if hasattr(client, "_loop_runner"):
+            client.close()
+            client._loop_runner.stop()  # which a client that closed by itself leaves running
+        raise
+    return client
 
 
 def security_of(given: Any) -> Any:

@@ -209,7 +209,7 @@ class TestTrouble:
         future = executor.submit(support.wait_for_file, go)
         support.wait_until(lambda: any("~" in line for line in server.asked))
         server.wrong += [("", 500)] * 1000
-        go.write_text("went")
+        support.write_atomically(go, "went")
         assert future.result(LONG_S) == "went"
         server.wrong.clear()
 

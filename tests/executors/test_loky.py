@@ -61,7 +61,7 @@ def test_running_calls_are_ended_without_wait(tmp_path):
     path, scheduler = tmp_path / "pid", Scheduler.with_loky(1)
 
     def note_and_sleep():
-        path.write_text(str(os.getpid()))
+        support.write_atomically(path, str(os.getpid()))
         time.sleep(600)
 
     task = Task(note_and_sleep, scheduler)

@@ -243,7 +243,7 @@ def test_an_idle_worker_that_is_killed_is_nobodys_fault(executor, tmp_path):
     future = executor.submit(support.wait_for_file, go)
     other = executor.submit(support.pid).result(TIMEOUT)
     os.kill(other, signal.SIGKILL)
-    go.write_text("gone")
+    support.write_atomically(go, "gone")
     assert future.result(TIMEOUT) == "gone"
 
 
@@ -344,7 +344,7 @@ def test_cancelled_calls_stay_cancelled(executor, tmp_path):
     futures = [executor.submit(support.note_and_return, tmp_path, x) for x in range(50)]
     blocked = [executor.submit(support.wait_for_file, go) for _ in range(8)]
     cancelled = [future for future in futures[20:] + blocked[6:] if future.cancel()]
-    go.write_text("go")
+    support.write_atomically(go, "go")
     assert isinstance(first.exception(TIMEOUT), WorkerDiedError)
     wait(futures, TIMEOUT)
     assert all(future.cancelled() for future in cancelled)
@@ -357,7 +357,7 @@ def test_a_call_that_runs_cannot_be_cancelled(executor, tmp_path):
     future = executor.submit(support.wait_for_file, go)
     support.wait_until(future.running)
     assert not future.cancel()
-    go.write_text("on")
+    support.write_atomically(go, "on")
     assert future.result(TIMEOUT) == "on"
     assert not future.running()
 

@@ -1,5 +1,6 @@
 """What all tests share: each leaves the machine as it found it."""
 
+import faulthandler
 import gc
 import threading
 import time
@@ -14,6 +15,9 @@ from amltk.testing import ManualExecutor, VirtualClock
 #: Helpers of the standard library and of loky that live as long as the test process.
 SHARED = ("resource_tracker", "forkserver", "loky.backend.resource_tracker")
 SHARED_THREADS = ("QueueManagerThread", "ExecutorManagerThread", "pytest_timeout", "asyncio_")
+
+#: How long the test process may take to end after its last test, in seconds.
+EXIT_S = 120
 
 
 def children(engines: frozenset[psutil.Process] = frozenset()) -> set[psutil.Process]:
@@ -33,6 +37,11 @@ def children(engines: frozenset[psutil.Process] = frozenset()) -> set[psutil.Pro
 def threads() -> set[threading.Thread]:
     ours = ("amltk", "ThreadPoolExecutor")
     return {t for t in threading.enumerate() if t.name.startswith(ours)}
+
+
+def pytest_unconfigure():
+    """A thread that does not end fails the run, instead of holding it up for ever."""
+    faulthandler.dump_traceback_later(EXIT_S, exit=True)
 
 
 @pytest.fixture(autouse=True)

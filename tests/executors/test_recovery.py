@@ -253,6 +253,31 @@ def test_an_idle_worker_that_is_killed_is_nobodys_fault(executor, tmp_path):
     assert future.result(TIMEOUT) == "gone"
 
 
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("kind", ["fork", "spawn", "forkserver", "loky"])
+def test_a_worker_that_is_killed_as_the_pool_shuts_down_holds_nobody_up(kind, waits, tmp_path):
+    """It has the lock of the pool's queue, for which the others then wait, and for them the pool."""
+    pool = make_pool(kind)
+    executor = RecoveringExecutor(pool, owned=True)
+    future = executor.submit(support.wait_for_file, tmp_path / "go")
+    idle = executor.submit(support.pid).result(TIMEOUT)
+    manager = pool._executor_manager_thread
+    time.sleep(0.3)  # by then it waits for its next call
+
+    def kill_and_shut_down(_):
+        os.kill(idle, signal.SIGKILL)
+        executor.shutdown(wait=False)  # in the pool's own thread: it cannot have noticed
+
+    future.add_done_callback(kill_and_shut_down)
+    support.write_atomically(tmp_path / "go", "gone")
+    assert future.result(TIMEOUT) == "gone"
+    if waits:
+        executor.shutdown()
+    else:
+        manager.join(TIMEOUT)
+    assert not manager.is_alive()
+
+
 def test_what_cannot_travel_does_not_break_the_pool(executor):
     pool = executor.pool
     bad = executor.submit(support.return_unpicklable)

@@ -89,7 +89,7 @@ class Workers:
         # The pool's own dictionary: it lets go of it in `shutdown`, while workers still run.
         found = getattr(pool, "_processes", None)
         self._processes: dict[int, Any] = {} if found is None else found
-        self._gone: dict[int, Any] = {}
+        self._known: dict[int, Any] = {}
         #: The exit codes of those that died by themselves, by pid.
         self.dead: dict[int, int | None] = {}
         self._manager: threading.Thread | None = None
@@ -121,18 +121,18 @@ class Workers:
     def find_dead(self) -> None:
         """Find those that are dead at this moment, before the pool ends the others."""
         self.find_manager()
-        self._gone = dict(self._processes)
+        self._known = dict(self._processes)
         # In any other thread it may be too late: the pool goes on while we look. Two threads that
         # ask for an exit code at once can also rob each other of the answer.
         if threading.current_thread() is self._manager:
             self._find_dead_in_time()
         # By a thread of its own: the one that recovers may be waiting for a lock of this very pool.
-        self._ender = threading.Thread(target=self._end_left, name="amltk-recovery", daemon=True)
+        self._ender = threading.Thread(target=self._end_deaf, name="amltk-recovery", daemon=True)
         self._ender.start()
 
     def _find_dead_in_time(self) -> None:
         self._was_in_time = True
-        sentinels = {process.sentinel: process for process in self._gone.values()}
+        sentinels = {process.sentinel: process for process in self._known.values()}
         for sentinel in connection.wait(list(sentinels), timeout=0):
             process = sentinels[sentinel]
             process.join(_EXIT_CODE_S)  # its end is seen a little before its exit code
@@ -140,7 +140,7 @@ class Workers:
 
     def _find_dead_afterwards(self) -> None:
         """Tell those that died by themselves from those that the pool, or we, have ended."""
-        for pid, process in self._gone.items():
+        for pid, process in self._known.items():
             if process.exitcode not in _CODES_OF_THE_ENDED:
                 self.dead[pid] = process.exitcode
 
@@ -164,19 +164,33 @@ class Workers:
         self._processes = {}  # their numbers may be given to strangers from now on
 
     def join(self) -> None:
-        """Wait for the end of a pool that was told to shut down."""
-        if self._manager is not None:
-            self._manager.join()
+        """Wait for the end of a pool that was told to shut down, and end it where a death keeps it.
 
-    def _end_left(self) -> None:
+        A worker that is killed while it waits for a call takes the lock of the pool's queue with
+        it. Told to shut down before it has noticed, the pool waits for ever for workers that wait
+        for that lock.
+        """
+        while self._manager is not None and self._manager.is_alive():
+            self._known.update(self._processes)  # of which loky lets go one by one
+            self._manager.join(_PATIENCE_S)
+            if any(_has_ended(p) and p.exitcode != 0 for p in self._known.values()):
+                self._end_left()
+
+    def _end_deaf(self) -> None:
         """End workers that ignore TERM: they would keep the pool, and whoever waits, for ever."""
         _wait(lambda: not self._manager_runs())
-        # Not asked by `is_alive`: the pool's own thread may be asking.
-        ended = connection.wait([p.sentinel for p in self._gone.values()], timeout=0)
-        end_processes([pid for pid, p in self._gone.items() if p.sentinel not in ended], 0.0)
+        self._end_left()
+
+    def _end_left(self) -> None:
+        end_processes([pid for pid, p in self._known.items() if not _has_ended(p)], 0.0)
 
     def _manager_runs(self) -> bool:
         return self._manager is not None and self._manager.is_alive()
+
+
+def _has_ended(process: Any) -> bool:
+    # Not asked by `is_alive`: the pool's own thread may be asking.
+    return bool(connection.wait([process.sentinel], timeout=0))
 
 
 def _wait(is_over: Callable[[], bool]) -> None:

@@ -170,6 +170,6 @@ def test_seen_too_late_the_dead_are_told_by_how_they_ended():
     codes = {1: -signal.SIGTERM, 2: -signal.SIGKILL, 3: 5, 4: -signal.SIGSEGV}
     processes = {pid: SimpleNamespace(exitcode=code) for pid, code in codes.items()}
     workers = Workers(SimpleNamespace(_processes={}))
-    workers._gone = processes
+    workers._known = processes
     workers.let_end(lambda: True)
     assert workers.dead == {3: 5, 4: -signal.SIGSEGV}

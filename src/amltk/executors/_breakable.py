@@ -172,8 +172,10 @@ class Workers:
         """
         while self._manager is not None and self._manager.is_alive():
             self._known.update(self._processes)  # of which loky lets go one by one
+            ended = [process for process in self._known.values() if _has_ended(process)]
             self._manager.join(_PATIENCE_S)
-            if any(_has_ended(p) and p.exitcode != 0 for p in self._known.values()):
+            # Asked only now: by then the pool has asked, and does not rob us of the answer.
+            if any(process.exitcode != 0 for process in ended):
                 self._end_left()
 
     def _end_deaf(self) -> None:

@@ -154,37 +154,57 @@ class Workers:
         Args:
             is_settled: Whether all its futures are done.
         """
-        _wait(lambda: not self._manager_runs())
+        self._await_manager()
         if self._ender is not None:
             self._ender.join()
-        _wait(lambda: not self._manager_runs())
-        _wait(is_settled)
+        self._await_manager()
+        deadline = time.monotonic() + _PATIENCE_S
+        while not is_settled() and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
         if not self._was_in_time:
             self._find_dead_afterwards()
         self._processes = {}  # their numbers may be given to strangers from now on
 
-    def join(self) -> None:
+    def shut_down(self, *, wait: bool) -> None:
+        """Tell the pool to shut down, and see to it that it ends, which it may not by itself.
+
+        Args:
+            wait: Whether to wait for its end.
+        """
+        manager = self.find_manager()
+        self._pool.shutdown(wait=wait and manager is None)
+        if wait:
+            self._see_off()
+        elif self._manager_runs():
+            threading.Thread(target=self._see_off, name="amltk-recovery", daemon=True).start()
+
+    def _see_off(self) -> None:
         """Wait for the end of a pool that was told to shut down, and end it where a death keeps it.
 
         A worker that is killed while it waits for a call takes the lock of the pool's queue with
         it. Told to shut down before it has noticed, the pool waits for ever for workers that wait
         for that lock.
         """
-        while self._manager is not None and self._manager.is_alive():
+        while self._manager_runs():
             self._known.update(self._processes)  # of which loky lets go one by one
             ended = [process for process in self._known.values() if _has_ended(process)]
-            self._manager.join(_PATIENCE_S)
+            self._await_manager()
             # Asked only now: by then the pool has asked, and does not rob us of the answer.
             if any(process.exitcode != 0 for process in ended):
                 self._end_left()
 
     def _end_deaf(self) -> None:
         """End workers that ignore TERM: they would keep the pool, and whoever waits, for ever."""
-        _wait(lambda: not self._manager_runs())
+        self._await_manager()
         self._end_left()
 
     def _end_left(self) -> None:
         end_processes([pid for pid, p in self._known.items() if not _has_ended(p)], 0.0)
+
+    def _await_manager(self) -> None:
+        """Wait for the pool's own thread, but not for ever."""
+        if self._manager is not None:
+            self._manager.join(_PATIENCE_S)
 
     def _manager_runs(self) -> bool:
         return self._manager is not None and self._manager.is_alive()
@@ -193,12 +213,6 @@ class Workers:
 def _has_ended(process: Any) -> bool:
     # Not asked by `is_alive`: the pool's own thread may be asking.
     return bool(connection.wait([process.sentinel], timeout=0))
-
-
-def _wait(is_over: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not is_over() and time.monotonic() < deadline:
-        time.sleep(_LOOK_S)
 
 
 def spare_cancelled(pool: Any) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, InvalidStateError
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from amltk._future import LightFuture
@@ -171,13 +170,7 @@ class Generation:
     def close(self, *, wait: bool) -> None:
         """Shut the pool down if it is ours, and remove the marks."""
         if self._is_ours:
-            # Never waited for by the pool itself, which may wait for ever.
-            manager = self.workers.find_manager()
-            self.pool.shutdown(wait=wait and manager is None)
-            if wait:
-                self.workers.join()
-            elif manager is not None and manager.is_alive():
-                Thread(target=self.workers.join, name="amltk-recovery", daemon=True).start()
+            self.workers.shut_down(wait=wait)
         if wait or not self.live:  # else calls are still to be marked
             self._remove()
 

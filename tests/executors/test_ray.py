@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
@@ -333,16 +334,17 @@ first.shutdown()
 print(second.submit(pow, 2, 5).result(60), ray.is_initialized())
 second.shutdown()
 print(ray.is_initialized())
-os.environ["HOME"] = tempfile.mkdtemp()  # Ray keeps a token there
-ray.init(address="local", num_cpus=1, object_store_memory=100_000_000, _temp_dir=tempfile.mkdtemp())
-try:
-    make()
-except InvalidOptionError as error:
-    print(error.option)
-with ray_factory()() as third:
-    print(third.submit(pow, 2, 5).result(60))
-print(ray.is_initialized())
-ray.shutdown()
+with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    os.environ["HOME"] = folder  # Ray keeps a token there
+    ray.init(address="local", num_cpus=1, object_store_memory=100_000_000, _temp_dir=folder)
+    try:
+        make()
+    except InvalidOptionError as error:
+        print(error.option)
+    with ray_factory()() as third:
+        print(third.submit(pow, 2, 5).result(60))
+    print(ray.is_initialized())
+    ray.shutdown()
 """
     code, output = finish(script(tmp_path, code))
     assert code == 0, output
@@ -359,7 +361,7 @@ def test_when_raylet_is_killed_every_call_ends(ray_package, tmp_path):
 @pytest.mark.slow
 class TestDriver:
     @pytest.fixture
-    def driver(self, ray_package, tmp_path):
+    def driver(self, ray_package, tmp_path, monkeypatch):
         code = f"""
 import sys, time
 from pathlib import Path
@@ -377,12 +379,15 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
-        process = script(tmp_path, code)
-        support.wait_until(lambda: len(list(tmp_path.glob("begun-*"))) == 2, 60)
-        family = psutil.Process(process.pid).children(recursive=True)
-        yield process, family
-        process.kill()
-        process.communicate()
+        # A driver that is killed does not remove what it has there.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            monkeypatch.setenv("TMPDIR", folder)
+            process = script(tmp_path, code)
+            support.wait_until(lambda: len(list(tmp_path.glob("begun-*"))) == 2, 60)
+            family = psutil.Process(process.pid).children(recursive=True)
+            yield process, family
+            process.kill()
+            process.communicate()
 
     def test_ctrl_c_ends_it_and_leaves_nothing(self, driver):
         process, family = driver

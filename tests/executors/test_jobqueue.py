@@ -425,6 +425,24 @@ def test_wrong_options_are_refused_before_a_run(options, match):
         Scheduler.with_slurm(**options)
 
 
+def test_what_a_program_does_about_ctrl_c_is_kept(tmp_path):
+    """dask-jobqueue replaces the handler when it is imported."""
+    pytest.importorskip("dask_jobqueue", reason="the extra jobqueue is not installed")
+    script = tmp_path / "driver.py"
+    script.write_text("""
+import signal
+from amltk import Scheduler
+
+signal.signal(signal.SIGINT, lambda number, frame: print("told to end"))
+Scheduler.with_slurm(1, cores=1, memory="1GB")
+signal.raise_signal(signal.SIGINT)
+""")
+    process = support.start_script(script)
+    output, _ = process.communicate(timeout=60)
+    assert output.splitlines() == ["told to end"]
+    assert process.returncode == 0
+
+
 SCRIPT = """
 import json, sys, time
 from pathlib import Path

@@ -12,6 +12,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "docs/*.md",
     "docs/extending/*.md",
+    "docs/plugins/*.md",
     "docs/engines/pools.md",
     "docs/engines/dask.md",
 )

@@ -53,7 +53,20 @@ LISTING = sorted(
     if "\n__all__ = " in (SOURCE.parent / path).with_suffix(".py").read_text()
 )
 #: The third-party packages and the slow modules that come only with what needs them.
-HEAVY = ("cloudpickle", "dask", "distributed", "loky", "matplotlib", "psutil", "rich", "sklearn")
+HEAVY = (
+    "cloudpickle",
+    "codecarbon",
+    "dask",
+    "distributed",
+    "loky",
+    "matplotlib",
+    "psutil",
+    "pynisher",
+    "rich",
+    "sklearn",
+    "threadpoolctl",
+    "wandb",
+)
 
 
 def loaded_by(code):

@@ -26,6 +26,7 @@ class Desk:
             wake=lambda: None,
             raised=self.raised.append,
             gate=threading.RLock(),
+            later=lambda delay_s, callback: None,
         )
         self.book.is_open = True
 

@@ -27,7 +27,7 @@ from amltk.executors._airflow_calls import AirflowFuture, Calls, Settings
 from amltk.executors._airflow_store import Packed, Packer, PayloadStore
 from amltk.executors.airflow_dag import DAG_ID
 from amltk.executors.envelope import name_of
-from amltk.executors.traits import Traits
+from amltk.executors.traits import Factory, Traits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class AirflowExecutor(Executor):
     """
 
     traits: ClassVar[Traits] = Traits(
-        packs_itself=True, ends_running_calls=True, shares_machine=False
+        packs_itself=True, ends_running_calls=True, shares_machine=None
     )
 
     def __init__(
@@ -131,7 +131,7 @@ def airflow_factory(
     dag_id: str = DAG_ID,
     storage_options: Mapping[str, Any] | None = None,
     secret: str | None = None,
-) -> Callable[[], AirflowExecutor]:
+) -> Factory:
     """Return what makes an executor on Airflow.
 
     Args:
@@ -177,7 +177,7 @@ def airflow_factory(
     if secret is None:
         secret = os.environ.get("AMLTK_AIRFLOW_SECRET", "")
     store = _store_url(payload_store)
-    return partial(
+    make = partial(
         AirflowExecutor,
         url,
         auth=auth,
@@ -186,6 +186,7 @@ def airflow_factory(
         secret=secret,
         settings=settings,
     )
+    return Factory(make, AirflowExecutor.traits)
 
 
 def _settled(settings: Settings, settle_s: float) -> Settings:

@@ -49,7 +49,7 @@ from amltk.executors._dask_session import (
 from amltk.executors._parcel import Held, Parcel, pack_parcel
 from amltk.executors.envelope import name_of, unpack_outcome
 from amltk.executors.termination import end_processes
-from amltk.executors.traits import Traits
+from amltk.executors.traits import Factory, Traits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,7 +142,7 @@ class DaskExecutor(Executor):
         if ends_running_calls is None:
             ends_running_calls = has_lone_workers(client)
         self.traits: Traits = Traits(
-            packs_itself=True, shares_machine=False, ends_running_calls=ends_running_calls
+            packs_itself=True, shares_machine=None, ends_running_calls=ends_running_calls
         )
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> DaskFuture:
@@ -458,7 +458,7 @@ def dask_factory(
     n_workers: int | None = None,
     threads_per_worker: int = 1,
     **options: Any,
-) -> Callable[[], DaskExecutor]:
+) -> Factory:
     """Return what makes an executor on Dask.
 
     Args:
@@ -484,11 +484,11 @@ def dask_factory(
             "host": "127.0.0.1",
             **options,
         }
-        return partial(_on_this_machine, distributed, local)
+        return Factory(partial(_on_this_machine, distributed, local), Traits(shares_machine=None))
     given = {"n_workers": n_workers} if n_workers is not None else {}
     if isinstance(address_or_client, distributed.Client):
         _refuse_options("with a client of yours", {**given, **options})
-        return partial(DaskExecutor, address_or_client)
+        return Factory(partial(DaskExecutor, address_or_client), Traits(shares_machine=None))
     if not isinstance(address_or_client, str):
         message = (
             f"{address_or_client!r} is neither an address nor a client of Dask; give for example "
@@ -496,7 +496,9 @@ def dask_factory(
         )
         raise InvalidOptionError(message, option="address_or_client", value=address_or_client)
     _refuse_options("with an address", given)
-    return partial(_at_address, distributed, address_or_client, options)
+    return Factory(
+        partial(_at_address, distributed, address_or_client, options), Traits(shares_machine=None)
+    )
 
 
 def _check_number(option: str, value: object, *, optional: bool = False) -> None:

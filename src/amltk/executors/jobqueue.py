@@ -30,6 +30,7 @@ from amltk.executors._jobs import in_jobs
 from amltk.executors._signals import kept_handler
 from amltk.executors._systems import SYSTEMS
 from amltk.executors.dask import DaskExecutor
+from amltk.executors.traits import Factory, Traits
 
 
 def cluster_factory(
@@ -40,7 +41,7 @@ def cluster_factory(
     submit_command: str | None = None,
     cancel_command: str | None = None,
     **cluster_options: Any,
-) -> Callable[[], DaskExecutor]:
+) -> Factory:
     """Return what makes an executor on a cluster.
 
     Args:
@@ -74,19 +75,20 @@ def cluster_factory(
         "commands": {name: command for name, command in commands.items() if command is not None},
         "cluster": cluster,
     }
-    return partial(_open, distributed, options, alone=threads == 1)
+    make = partial(_open, distributed, options, alone=threads == 1)
+    return Factory(make, Traits(shares_machine=False))
 
 
 #: Takes the arguments of ``cluster_factory`` but for the system.
-_Factory = Callable[..., Callable[[], DaskExecutor]]
+_Make = Callable[..., Factory]
 
-slurm_factory: _Factory = partial(cluster_factory, "slurm")
-pbs_factory: _Factory = partial(cluster_factory, "pbs")
-sge_factory: _Factory = partial(cluster_factory, "sge")
-lsf_factory: _Factory = partial(cluster_factory, "lsf")
-moab_factory: _Factory = partial(cluster_factory, "moab")
-htcondor_factory: _Factory = partial(cluster_factory, "htcondor")
-oar_factory: _Factory = partial(cluster_factory, "oar")
+slurm_factory: _Make = partial(cluster_factory, "slurm")
+pbs_factory: _Make = partial(cluster_factory, "pbs")
+sge_factory: _Make = partial(cluster_factory, "sge")
+lsf_factory: _Make = partial(cluster_factory, "lsf")
+moab_factory: _Make = partial(cluster_factory, "moab")
+htcondor_factory: _Make = partial(cluster_factory, "htcondor")
+oar_factory: _Make = partial(cluster_factory, "oar")
 
 
 def _with_defaults(system: str, options: Mapping[str, Any]) -> dict[str, Any]:

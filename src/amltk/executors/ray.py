@@ -28,7 +28,7 @@ from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
 from amltk.executors._parcel import Held, run_parcel
 from amltk.executors._ray_lane import Lane, RayFuture, needs_of
 from amltk.executors._ray_session import address_meant, connect
-from amltk.executors.traits import Traits
+from amltk.executors.traits import Factory, Traits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,7 +69,7 @@ class RayExecutor(Executor):
     ) -> None:
         self._ray, self._leave = connect(address, init_options)
         self.traits: Traits = Traits(
-            packs_itself=True, shares_machine=False, ends_running_calls=True
+            packs_itself=True, shares_machine=None, ends_running_calls=True
         )
         self._may_grow = may_grow
         self._lock = threading.RLock()
@@ -239,7 +239,7 @@ def ray_factory(
     call_options: Mapping[str, Any] | None = None,
     may_grow: bool = False,
     **init_options: Any,
-) -> Callable[[], RayExecutor]:
+) -> Factory:
     """Return what makes an executor on Ray.
 
     Args:
@@ -271,7 +271,7 @@ def ray_factory(
             f"needs is said by task.options({names.split(', ')[0]}=…) or call_options="
         )
         raise InvalidOptionError(message, option=names, value=given)
-    return partial(
+    make = partial(
         RayExecutor,
         address,
         call_options=call_options,
@@ -279,3 +279,4 @@ def ray_factory(
         **given,
         **init_options,
     )
+    return Factory(make, Traits(shares_machine=None))

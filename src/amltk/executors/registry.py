@@ -17,10 +17,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from amltk.exceptions import InvalidOptionError
 from amltk.executors.engine import Ending, Engine, Terminator
-from amltk.executors.envelope import PortableFunction
+from amltk.executors.envelope import PortableFunction, name_of
 from amltk.executors.traits import Traits
 
-__all__ = ["Ending", "Engine", "Traits", "adopt", "factory_of", "portable", "traits_of"]
+__all__ = ["Ending", "Engine", "Traits", "adopt", "factory_of", "name_of", "portable", "traits_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,7 +68,7 @@ _KNOWN = {
     ),
     # Its futures stay "pending" until they are done, and cancelling one does not stop the call.
     "distributed.cfexecutor.ClientExecutor": _Known(
-        Traits(tells_started=False, shares_machine=False)
+        Traits(tells_started=False, shares_machine=None)
     ),
 }
 
@@ -136,11 +136,12 @@ def adopt(
     return Engine(executor, known.traits, ending, owned=owned)
 
 
-def traits_of(executor: Executor) -> Traits:
+def traits_of(executor: Executor | Callable[[], Executor]) -> Traits:
     """Tell what an executor can do.
 
     Args:
-        executor: Any executor. One of your own says it by an attribute ``traits``.
+        executor: Any executor, or what makes one. One of your own says it by an attribute
+            ``traits``.
 
     Returns:
         Its traits; of an executor that nobody knows, what is safe to assume.
@@ -153,11 +154,11 @@ def portable(function: Callable[P, R]) -> PortableFunction[P, R]:
     return PortableFunction(function)
 
 
-def _known(executor: Executor) -> _Known:
+def _known(executor: object) -> _Known:
     said = getattr(executor, "traits", None)
     if isinstance(said, Traits):
         return _Known(said)
-    for kind in type(executor).__mro__:
+    for kind in (executor if isinstance(executor, type) else type(executor)).__mro__:
         known = _KNOWN.get(f"{kind.__module__}.{kind.__qualname__}")
         if known is not None:
             return known

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from amltk.exceptions import InvalidOptionError
+from amltk.executors.traits import Factory, Traits
 
 
 def threads_factory(
@@ -15,7 +16,7 @@ def threads_factory(
     thread_name_prefix: str = "amltk",
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
-) -> Callable[[], ThreadPoolExecutor]:
+) -> Factory:
     """Return what makes a pool of threads.
 
     Args:
@@ -34,4 +35,4 @@ def threads_factory(
     def make() -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers, thread_name_prefix, initializer, tuple(initargs))
 
-    return make
+    return Factory(make, Traits(pickles=False, runs_in_threads=True))

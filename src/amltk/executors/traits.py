@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 
@@ -24,9 +26,21 @@ class Traits:
     tells_started: bool = True
     #: A worker's death takes calls of other workers with it.
     death_spreads: bool = False
-    #: The workers run on this machine.
-    shares_machine: bool = True
+    #: The workers run on this machine, and reach its loopback; ``None`` where only they can tell.
+    shares_machine: bool | None = True
     #: The call runs inside ``submit``.
     runs_inline: bool = False
     #: Calls run in threads of this process, which nobody can end.
     runs_in_threads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """What makes an executor, and what is known of it before it is made."""
+
+    make: Callable[[], Executor]
+    traits: Traits
+
+    def __call__(self) -> Executor:
+        """Make the executor."""
+        return self.make()

@@ -11,7 +11,6 @@ from amltk.scheduling.plugin import TaskPlugin
 
 if TYPE_CHECKING:
     from amltk.scheduling.plugin import PlannedCall
-    from amltk.scheduling.task import Task
 
 
 class CallLimiter(TaskPlugin):
@@ -37,27 +36,12 @@ class CallLimiter(TaskPlugin):
         _check("max_concurrent", max_concurrent)
         self.max_calls = max_calls
         self.max_concurrent = max_concurrent
-        self._task: Task[..., Any] | None = None
-
-    def attach_task(self, task: Task[..., Any]) -> None:
-        """Get to know the task whose calls are counted.
-
-        Raises:
-            InvalidOptionError: When this limiter belongs to another task already.
-        """
-        if self._task is not None:
-            message = (
-                f"this CallLimiter belongs to the task {self._task.name!r} already and cannot be "
-                f"given to {task.name!r} too; give each task one of its own, or a copy()"
-            )
-            raise InvalidOptionError(message, option="plugins", value=self)
-        self._task = task
 
     def pre_submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> PlannedCall | None:
         """Refuse the call if a limit is reached."""
-        task = self._task
+        task = self.task
         if task is None:
             return fn, args, kwargs
         if self.max_calls is not None and task.n_called >= self.max_calls:

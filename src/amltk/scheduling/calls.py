@@ -9,6 +9,9 @@
                                 │
     loop's thread               ▼
                    announce, settle ──▶ state ──▶ events ──▶ callbacks
+                                │ ▲
+                                ▼ │ a plugin holds it back, or has it tried once more
+                             rest, attempt ──▶ engine
 
 ``gate`` guards the taking in: numbers, ``_futures`` and the backlog. All else is done in the loop's
 thread alone, when the run takes entries off the handoff.
@@ -23,7 +26,7 @@ from concurrent.futures import BrokenExecutor, Executor
 from concurrent.futures import Future as StandardFuture
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amltk._future import LightFuture
 from amltk.exceptions import WorkerDiedError, WouldDeadlockError
@@ -31,7 +34,10 @@ from amltk.executors.registry import Ending, Engine
 from amltk.scheduling import happenings
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.handoff import Entry, Handoff
-from amltk.scheduling.state import Calls, Stimulus, Telling
+from amltk.scheduling.state import Calls, CallState, Stimulus, Telling
+
+if TYPE_CHECKING:
+    from amltk.scheduling.clock import Timer
 
 #: A call that an inline engine has not come to.
 _Waiting = tuple[Future[Any], Any, tuple[Any, ...], Mapping[str, Any], Executor | None]
@@ -46,6 +52,7 @@ class CallBook:
         wake: Makes the loop take entries off the handoff; called in any thread.
         raised: Told about the exception of each call that raised.
         gate: A re-entrant lock that is held while a call is taken in.
+        later: Calls something in the loop's thread after so many seconds.
     """
 
     def __init__(
@@ -56,12 +63,14 @@ class CallBook:
         wake: Callable[[], object],
         raised: Callable[[BaseException], object],
         gate: AbstractContextManager[Any],
+        later: Callable[[float, Callable[[], object]], Timer],
     ) -> None:
         self.engine = engine
         self.handoff: Handoff = Handoff(wake, self._settle_late)
         self._emit = emit
         self._raised = raised
         self._gate = gate
+        self._later = later
         self._thread_id = threading.get_ident()
         self._calls = Calls()
         self._futures: dict[int, Future[Any]] = {}
@@ -69,6 +78,8 @@ class CallBook:
         self._backlog: deque[_Waiting] = deque()
         #: Calls to be cancelled if they have not started.
         self._sweep: deque[Future[Any]] = deque()
+        #: Calls between two attempts: what the last one raised, and when the next one starts.
+        self._resting: dict[int, tuple[BaseException, Timer]] = {}
         #: Whether calls are taken.
         self.is_open = False
         #: Whether a call came since this was last set to ``False``.
@@ -102,6 +113,8 @@ class CallBook:
             self._futures[number] = future
             if audience is not None:
                 audience.call_accepted(future)
+                if audience.intervenes:
+                    future._plan = function, args, kwargs, view
             announcement = (self._announce, future, told or (args, kwargs))
             if self.engine.traits.runs_inline:
                 self._backlog.append((future, function, args, kwargs, view))
@@ -121,7 +134,9 @@ class CallBook:
         """Cancel a call; see ``Future.cancel``."""
         with self._gate:  # whoever is in the middle of handing it to the engine is done first
             inner = future._inner
-        if inner is None:  # an inline engine has not come to it yet
+            if inner is None:
+                self._wake_from_rest(future)
+        if inner is None:  # it rests, or an inline engine has not come to it yet
             if not LightFuture.cancel(future):
                 return False
             self.handoff.put((self._settle, future, future))
@@ -187,7 +202,10 @@ class CallBook:
 
     def _cancel_pending(self, future: Future[Any]) -> None:
         inner = future._inner
-        if inner is None:
+        error = self._wake_from_rest(future)
+        if error is not None:
+            self._conclude(future, Ending.RAISED, error)
+        elif inner is None:
             self.cancel(future)
         elif not inner.done() and self.engine.cancel_pending(inner):
             LightFuture.cancel(future)
@@ -219,11 +237,66 @@ class CallBook:
             future._audience.call_submitted(future, *told)
 
     def _settle(self, future: Future[Any], inner: StandardFuture[Any]) -> None:
+        """Complete a call and tell everybody, unless a plugin wants it otherwise."""
+        if future.number not in self._futures:
+            return  # settled before, by who cancelled it
+        audience = future._audience
+        if audience is not None and audience.intervenes:
+            again = partial(self.handoff.put, (self._settle, future, inner))
+            if audience.call_held(future, again):
+                return
+        ending, value = self.engine.outcome_of(inner)
+        if ending is not Ending.RAISED or not self._rest(future, value):
+            self._conclude(future, ending, value)
+
+    def _rest(self, future: Future[Any], error: BaseException) -> bool:
+        """Have a call tried once more, if a plugin says so and the run goes on."""
+        audience = future._audience
+        if audience is None or future._plan is None or not self.is_open:
+            return False
+        if self._calls.state_of(future.number) is not CallState.SUBMITTED:
+            return False  # its end was asked for
+        delay_s = audience.call_retried(future, error)
+        if delay_s is None:
+            return False
+        future._rest()
+        timer = self._later(delay_s, partial(self._attempt, future))
+        with self._gate:
+            self._resting[future.number] = error, timer
+        return True
+
+    def _wake_from_rest(self, future: Future[Any]) -> BaseException | None:
+        """Return what the last attempt raised, if the call rests; it does not any more."""
+        with self._gate:  # of all who want to wake it, one does
+            rest = self._resting.pop(future.number, None)
+        if rest is None:
+            return None
+        error, timer = rest
+        timer.cancel()
+        return error
+
+    def _attempt(self, future: Future[Any]) -> None:
+        """Hand a call that rested to the engine once more."""
+        with self._gate:
+            plan = future._plan
+            if self._wake_from_rest(future) is None or plan is None:
+                return  # cancelled, or ended with the run
+            if self.engine.traits.runs_inline:
+                self._backlog.append((future, *plan))
+                self.handoff.nudge()
+                return
+            inner: StandardFuture[Any]
+            try:
+                inner = self.engine.submit(*plan)
+            except BaseException as error:  # becomes the call's exception
+                inner = LightFuture()
+                inner.set_exception(error)
+            future._inner = inner
+        inner.add_done_callback(partial(self._inner_done, future))
+
+    def _conclude(self, future: Future[Any], ending: Ending, value: Any) -> None:
         """Complete a call and tell everybody."""
         number = future.number
-        if number not in self._futures:
-            return  # settled before, by who cancelled it
-        ending, value = self.engine.outcome_of(inner)
         telling = self._calls.apply(number, _stimulus_of(ending, value))
         del self._futures[number]
         audience = future._audience

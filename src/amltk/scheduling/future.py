@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from amltk._future import LightFuture
+from amltk._future import PENDING, RUNNING, LightFuture
 
 if TYPE_CHECKING:
     from concurrent import futures
@@ -22,6 +22,18 @@ class Audience(Protocol):
 
     def call_retracted(self, future: Future[Any]) -> None:
         """The executor did not take it; in the submitting thread."""
+
+    @property
+    def intervenes(self) -> bool:
+        """Whether there is anybody who may hold a call back or have it tried again."""
+        ...
+
+    def call_held(self, future: Future[Any], release: Callable[[], object]) -> bool:
+        """Tell whether the outcome of an attempt has to wait until ``release`` is called."""
+        ...
+
+    def call_retried(self, future: Future[Any], error: BaseException) -> float | None:
+        """Tell after how many seconds a call that raised is tried again, if it is."""
 
     def call_ended(self, future: Future[Any]) -> None:
         """The call has ended; what became of it is told next, unless the run was over before."""
@@ -66,6 +78,8 @@ class Future(LightFuture[R]):
     _inner: futures.Future[Any] | None = None
     _audience: Audience | None = None
     _controller: Controller | None = None
+    #: How to call it once more, where somebody may want that.
+    _plan: tuple[Any, ...] | None = None
 
     def __init__(self, number: int, controller: Controller, audience: Audience | None) -> None:
         self.number = number
@@ -136,4 +150,9 @@ class Future(LightFuture[R]):
 
     def _let_go(self) -> None:
         """Forget run, task and executor, so that a kept future keeps nothing alive."""
-        self._controller = self._inner = self._audience = None
+        self._controller = self._inner = self._audience = self._plan = None
+
+    def _rest(self) -> None:
+        """Go back to where nothing has started, between two attempts."""
+        self._inner = None
+        self._change((RUNNING,), PENDING)

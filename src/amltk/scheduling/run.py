@@ -19,7 +19,7 @@ import enum
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ from amltk.scheduling.clock import Clock, Timer
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.patience import Patience
 from amltk.scheduling.policy import EXIT_CODES, STOPPING, ExitCode, Reason, RunSettings
+from amltk.scheduling.services import RunAccess, S, Services
 from amltk.scheduling.snapshot import SchedulerSnapshot, TaskSnapshot
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -138,7 +139,10 @@ class Run:
             wake=self._wake,
             raised=self._call_raised,
             gate=self._gate,
+            later=self._clock.call_later,
         )
+        access = RunAccess(self._loop, self._thread_id, self._put_entry, self._put_entry_here)
+        self._services = Services(access)
         timer = self._start(book)
         try:
             await self._patience.wait_for(self._ending, until_urgency=3)
@@ -204,6 +208,10 @@ class Run:
                 await self._patience.in_thread(close, until_urgency=2)
             except BaseException as error:  # raised by the run
                 self._fail(error)
+        try:
+            self._services.close()
+        except ExceptionGroup as error:  # raised by the run
+            self._fail(error)
         self._emit(happenings.FINISHED)
         self.phase = Phase.FINISHED
         book.handoff.close()
@@ -241,8 +249,23 @@ class Run:
 
     def post(self, emit: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         """Have something emitted in the loop's thread, after what is waiting there."""
+        self._put_entry(_emit_posted, emit, arguments)
+
+    def service(self, key: Hashable, make: Callable[[RunAccess], S]) -> S:
+        """Return a service of this run; see ``Scheduler.service``."""
+        with self._gate:
+            return self._services.get(key, make)
+
+    def _put_entry(self, do: Callable[[Any, Any], object], first: Any, second: Any) -> None:
         if self._book is not None:
-            self._book.handoff.put((_emit_posted, emit, arguments))
+            self._book.handoff.put((do, first, second))
+
+    def _put_entry_here(self, do: Callable[[Any, Any], object], first: Any, second: Any) -> None:
+        """Have something done at once if nothing waits; in the loop's thread, not in a callback."""
+        if self._book is not None:
+            self._book.handoff.awake()  # no need to wake what is awake
+            self._book.handoff.put((do, first, second))
+            self._drain()
 
     def ask(self, reason: Reason, error: BaseException | None = None) -> None:
         """Ask the run to end; the first reason counts."""

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from amltk.events import Emitter, Event, Subscriber
 from amltk.exceptions import InvalidOptionError, SchedulerNotRunningError, SchedulerRunningError
-from amltk.executors.registry import portable
+from amltk.executors.registry import Traits, portable, traits_of
 from amltk.scheduling import happenings, live_view, policy
 from amltk.scheduling.constructors import Constructors
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.interrupt import InterruptGuard, guard_interrupts
 from amltk.scheduling.policy import EndOnException, Reason, RunSettings
 from amltk.scheduling.run import Outcome, Run, Terminate
+from amltk.scheduling.services import RunAccess, S
 from amltk.scheduling.snapshot import SchedulerSnapshot
 
 if TYPE_CHECKING:
@@ -313,6 +314,26 @@ class Scheduler(Constructors, Emitter):
             SchedulerNotRunningError: When no run is on.
         """
         self._running_run().post(emit, arguments)
+
+    @property
+    def traits(self) -> Traits:
+        """What is known of the engine, also before a run has made its executor."""
+        return traits_of(self._executor)
+
+    def service(self, key: Hashable, make: Callable[[RunAccess], S]) -> S:
+        """Return something that lives as long as the run, such as a server; from any thread.
+
+        Args:
+            key: Which one; plugins that use the same key share it.
+            make: Makes it, when it is first asked for in this run.
+
+        Returns:
+            The service. Its ``close`` is called when the run ends.
+
+        Raises:
+            SchedulerNotRunningError: When no run is on.
+        """
+        return self._running_run().service(key, make)
 
     def callback_failed(self, failure: CallbackFailure) -> bool:
         """Hear of a callback that raised, and end the run because of it.

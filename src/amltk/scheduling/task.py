@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import (
     TYPE_CHECKING,
@@ -27,15 +27,16 @@ from typing import (
 )
 
 from amltk.events import Emitter, Event, Subscriber
-from amltk.exceptions import InvalidCallbackError
-from amltk.executors.registry import portable
+from amltk.exceptions import InvalidCallbackError, InvalidOptionError
+from amltk.executors.registry import Traits, portable
 from amltk.scheduling.batch import Batch as TaskBatch
 from amltk.scheduling.future import Audience, Future
+from amltk.scheduling.plugin import TaskPlugin
+from amltk.scheduling.services import RunAccess, S
 from amltk.scheduling.snapshot import TaskSnapshot
 
 if TYPE_CHECKING:
     from amltk.events import CallbackFailure
-    from amltk.scheduling.plugin import TaskPlugin
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,6 +71,15 @@ class Dispatcher(Protocol):
     def post(self, emit: Callable[..., object], *arguments: Any) -> None:
         """Have something emitted in the loop's thread."""
 
+    @property
+    def traits(self) -> Traits:
+        """What is known of the engine."""
+        ...
+
+    def service(self, key: Hashable, make: Callable[[RunAccess], S]) -> S:
+        """Return something that lives as long as the run; see ``Scheduler.service``."""
+        ...
+
     def callback_failed(self, failure: CallbackFailure) -> bool:
         """Hear of a callback that raised, and tell whether it has been taken care of."""
         ...
@@ -100,6 +110,7 @@ class Task(Emitter, Generic[P, R]):
 
     Raises:
         InvalidCallbackError: When ``function`` cannot be called.
+        InvalidOptionError: When a plugin belongs to another task, or cannot work on the engine.
     """
 
     #: A call was handed to the executor.
@@ -159,6 +170,11 @@ class Task(Emitter, Generic[P, R]):
         self.plugins: tuple[TaskPlugin, ...] = (
             tuple(plugins) if isinstance(plugins, Iterable) else (plugins,)
         )
+        #: Inner layers first, each in the order given.
+        self._layered = sorted(self.plugins, key=_layer_of)
+        self._told = _overriding(self._layered, "submitted", "ended")
+        self._holding = _overriding(self._layered, "hold")
+        self._retrying = _overriding(self._layered, "retry")
         self._tally: _Tally[R] = _Tally()
         self._options: Mapping[str, Any] = {}
         self._portable = portable(function)
@@ -172,7 +188,7 @@ class Task(Emitter, Generic[P, R]):
         self.on_f_exception = self.subscriber(self.F_EXCEPTION)
         self.on_f_cancelled = self.on_cancelled = self.subscriber(self.F_CANCELLED)
         for plugin in self.plugins:
-            plugin.attach_task(self)
+            self._attach(plugin)
         scheduler.enroll(self)
 
     @property
@@ -296,11 +312,27 @@ class Task(Emitter, Generic[P, R]):
             cancelled=counts[self.F_CANCELLED],
         )
 
+    def _attach(self, plugin: TaskPlugin) -> None:
+        owner = plugin.task
+        if owner is not None:
+            kind = type(plugin).__qualname__
+            message = (
+                f"this {kind} belongs to the task {owner.name!r} already and cannot be given to "
+                f"{self.name!r} too; give each task one of its own, or a copy()"
+            )
+            raise InvalidOptionError(message, option="plugins", value=plugin)
+        plugin.task = self
+        try:
+            plugin.attach_task(self)
+        except BaseException:
+            plugin.task = None  # it may be given to a task where it can work
+            raise
+
     def _plan(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None:
         function: Callable[..., Any] = self.function
-        for plugin in self.plugins:
+        for plugin in self._layered:
             try:
                 planned = plugin.pre_submit(function, *args, **kwargs)
             except BaseException as error:
@@ -317,15 +349,36 @@ class Task(Emitter, Generic[P, R]):
         """Count a call; told by the run."""
         self._tally.n_called += 1
         self._tally.live[future] = None
+        for plugin in self._told:
+            plugin.submitted(future)
 
     def call_retracted(self, future: Future[R]) -> None:
         """Forget a call that the executor did not take; told by the run."""
         self._tally.n_called -= 1
-        del self._tally.live[future]
+        self.call_ended(future)
+
+    @property
+    def intervenes(self) -> bool:
+        """Whether a plugin may hold a call back or have it tried again."""
+        return bool(self._holding or self._retrying)
+
+    def call_held(self, future: Future[R], release: Callable[[], object]) -> bool:
+        """Ask the plugins whether an outcome has to wait; asked by the run."""
+        return any(plugin.hold(future, release) for plugin in self._holding)
+
+    def call_retried(self, future: Future[R], error: BaseException) -> float | None:
+        """Ask the plugins, until one has the call tried again; asked by the run."""
+        for plugin in self._retrying:
+            delay_s = plugin.retry(future, error)
+            if delay_s is not None:
+                return delay_s
+        return None
 
     def call_ended(self, future: Future[R]) -> None:
         """Count a call as not running any more; told by the run."""
         del self._tally.live[future]
+        for plugin in self._told:
+            plugin.ended(future)
 
     def call_submitted(
         self, future: Future[R], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -362,6 +415,19 @@ class Task(Emitter, Generic[P, R]):
         else:  # as most often: there is no order to be kept, which takes half the time
             manager.emit(with_future, future, value)
             manager.emit(alone, value)
+
+
+def _layer_of(plugin: TaskPlugin) -> int:
+    return plugin.layer
+
+
+def _overriding(plugins: Iterable[TaskPlugin], *hooks: str) -> tuple[TaskPlugin, ...]:
+    """Return the plugins that override one of the hooks: one that nobody does costs nothing."""
+    return tuple(
+        plugin
+        for plugin in plugins
+        if any(getattr(type(plugin), hook) is not getattr(TaskPlugin, hook) for hook in hooks)
+    )
 
 
 def _name_of(function: object) -> str:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from amltk.testing.contracts.executor import ExecutorContract
+from amltk.testing.contracts.plugin import PluginContract
 
-__all__ = ["ExecutorContract"]
+__all__ = ["ExecutorContract", "PluginContract"]

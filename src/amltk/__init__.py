@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from amltk.events import EventManager as EventManager
     from amltk.events import Subscriber as Subscriber
     from amltk.executors.sequential import SequentialExecutor as SequentialExecutor
+    from amltk.plugins.comm import Comm as Comm
     from amltk.plugins.limiter import CallLimiter as CallLimiter
     from amltk.scheduling.plugin import TaskPlugin as TaskPlugin
     from amltk.scheduling.scheduler import Scheduler as Scheduler
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "CallLimiter": "amltk.plugins.limiter",
+    "Comm": "amltk.plugins.comm",
     "Emitter": "amltk.events",
     "Event": "amltk.events",
     "EventManager": "amltk.events",
@@ -35,6 +37,7 @@ _WHERE = {
 
 __all__ = [
     "CallLimiter",
+    "Comm",
     "Emitter",
     "Event",
     "EventManager",

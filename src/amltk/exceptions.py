@@ -20,12 +20,16 @@ Drawn::
     │   ├── ResultPicklingError                 its result could not be sent back
     │   ├── ResultUnpicklingError               its result could not be read here
     │   └── RemoteError                         it raised what cannot be pickled
+    ├── CommError (RuntimeError)                a message that could not be sent or read
+    │   ├── CommConnectionError (ConnectionError)   the other side cannot be reached
+    │   └── CommTimeoutError (TimeoutError)         the other side did not answer in time
     └── ExecutorError (RuntimeError)            an executor that cannot go on
         └── WorkerStartError (BrokenExecutor)   workers die before they are ready
 
     RemoteTraceback (Exception)                 the worker's traceback, as cause of an error
     AmltkWarning (UserWarning)
-    └── RunningCallsWarning                     running calls that could not be ended
+    ├── RunningCallsWarning                     running calls that could not be ended
+    └── UnprotectedWarning                      messages that others on the network can read
 
 Each error survives pickling with its attributes, so that it can cross process borders.
 """
@@ -33,7 +37,7 @@ Each error survives pickling with its attributes, so that it can cross process b
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
-from typing import Any
+from typing import Any, Self
 
 
 def _rebuild(kind: type[AmltkError], args: tuple[object, ...], facts: dict[str, Any]) -> AmltkError:
@@ -150,6 +154,26 @@ class RemoteError(CallError):
     traceback_text: str
 
 
+class CommError(AmltkError, RuntimeError):
+    """A message between a running call and the driver could not be sent or read."""
+
+
+class CommConnectionError(CommError, ConnectionError):
+    """The other side cannot be reached, or not any more."""
+
+    def __new__(cls, *args: object, **_facts: object) -> Self:
+        """Make it in the way of its standard base, which takes no keywords."""
+        return ConnectionError.__new__(cls, *args)
+
+
+class CommTimeoutError(CommError, TimeoutError):
+    """The other side did not answer, or take anything, in time."""
+
+    def __new__(cls, *args: object, **_facts: object) -> Self:
+        """Make it in the way of its standard base, which takes no keywords."""
+        return TimeoutError.__new__(cls, *args)
+
+
 class ExecutorError(AmltkError, RuntimeError):
     """An executor cannot go on: it is shut down, broken, or was never usable."""
 
@@ -179,3 +203,7 @@ class AmltkWarning(UserWarning):
 
 class RunningCallsWarning(AmltkWarning):
     """Calls go on running that the run could not end."""
+
+
+class UnprotectedWarning(AmltkWarning):
+    """Messages travel over a network without TLS, where others may read and change them."""

@@ -14,6 +14,7 @@ import amltk
 NAMES = {
     "amltk": {
         "CallLimiter",
+        "Comm",
         "Emitter",
         "Event",
         "EventManager",
@@ -33,6 +34,7 @@ NAMES = {
     "amltk.scheduling": {
         "Batch",
         "CallLimiter",
+        "Comm",
         "Event",
         "ExitCode",
         "Future",

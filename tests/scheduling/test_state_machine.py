@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amltk import Scheduler, Task
+from amltk import Scheduler, Task, TaskPlugin
 from amltk._future import LightFuture
 from amltk.exceptions import WorkerDiedError
 from amltk.executors.traits import Traits
@@ -74,14 +74,40 @@ class NumberedError(Exception):
         self.number = number
 
 
+class RetriedError(NumberedError):
+    """What a call raises that is tried again."""
+
+
+#: How long a call rests between two attempts.
+REST_S = 0.5
+
+
+class Again(TaskPlugin):
+    """Has calls tried again as often as they raise what asks for it."""
+
+    def __init__(self, note):
+        self.note = note
+
+    def retry(self, future, error):
+        if not isinstance(error, RetriedError):
+            return None
+        self.note("RETRIED", future)
+        return REST_S
+
+
 @dataclass
 class Call:
     """What the model knows of a call."""
 
     number: int
     future: Any
+    #: Its last attempt.
     manual: ManualCall
     of_task: bool
+    #: When its next attempt starts, while it rests.
+    due: float | None = None
+    n_attempts: int = 1
+    n_retries: int = 0
     #: Its worker was asked to end, by the user or because the run ends.
     asked: bool = False
     #: The run asked for its end.
@@ -91,7 +117,9 @@ class Call:
     is_late: bool = False
 
     def expected_events(self):
-        told = SUBMITTED if self.is_late else SUBMITTED + ENDED[self.outcome]
+        told = SUBMITTED + ["RETRIED"] * self.n_retries
+        if not self.is_late:
+            told += ENDED[self.outcome]
         return told if self.of_task else [name for name in told if name in FUTURE_EVENTS]
 
 
@@ -124,7 +152,7 @@ class LifeOfCalls(RuleBasedStateMachine):
         self.loop = _VirtualLoop(self.clock)
         self.executor = EndingExecutor() if kind == "ends" else ManualExecutor()
         self.scheduler = Scheduler(self.executor, terminate=kind != "leaves")
-        self.task = Task(support.double, self.scheduler)
+        self.task = Task(support.double, self.scheduler, plugins=Again(self.note))
         self.run = None
         self.calls = []
         self.log = []
@@ -173,7 +201,7 @@ class LifeOfCalls(RuleBasedStateMachine):
     def accept(self, *, of_task):
         length = len(self.log)
         submit = self.task if of_task else partial(self.scheduler.submit, support.double)
-        future = submit(1)
+        future = submit(len(self.calls))  # which tells its attempts from those of others
         assert len(self.log) == length  # no callback runs inside of it
         if self.run is not None and self.run.reason is not None:
             assert future is None
@@ -193,14 +221,33 @@ class LifeOfCalls(RuleBasedStateMachine):
             call
             for call in self.calls
             if call.outcome is None
+            and call.due is None
             and call.asked is asked
             and started in {None, call.manual.future.running()}
         ]
         return able[place % len(able)] if able else None
 
+    def pick_resting(self, place):
+        able = [call for call in self.live() if call.due is not None]
+        return able[place % len(able)] if able else None
+
+    def wake_up(self):
+        """See that the calls whose time has come have another attempt, and no others."""
+        run = self.run
+        for place, call in enumerate(self.calls):
+            attempts = [manual for manual in self.executor.calls if manual.args == (place,)]
+            open_until = self.loop.time()
+            if run is not None and run.deadline is not None:
+                open_until = min(open_until, run.deadline)
+            if call.due is not None and run.reason is None and call.due <= open_until:
+                call.due, call.manual = None, attempts[-1]
+                call.n_attempts += 1
+            assert len(attempts) == call.n_attempts
+
     def settle(self):
         """Let the loop do all that it can do without time passing, and the model as well."""
         self.loop.run_until_complete(asyncio.sleep(0.001))
+        self.wake_up()
         run = self.run
         if run is None:
             return
@@ -209,8 +256,8 @@ class LifeOfCalls(RuleBasedStateMachine):
         if run.reason is None:
             return
         for call in self.live():
-            if not call.manual.future.running():
-                call.outcome = "cancelled"
+            if call.due is not None or not call.manual.future.running():
+                call.outcome, call.due = "raised" if call.n_retries else "cancelled", None
             elif not run.wait and self.kind == "ends":
                 call.asked = call.ending = True
         if not self.live() or (self.kind == "leaves" and not run.wait):
@@ -225,11 +272,13 @@ class LifeOfCalls(RuleBasedStateMachine):
         inner = call.manual.future
         if not inner.running():
             call.manual.start()
-        call.outcome = "raised" if how in {"raised", "died"} else how
+        call.outcome = "raised" if how in {"raised", "died", "retried"} else how
         if how == "returned":
             call.manual.succeed(call)  # has a number, as futures have
         elif how == "raised":
             self.fail(call, NumberedError(call.number))
+        elif how == "retried":
+            self.fail(call, RetriedError(call.number))
         elif how == "died":
             if call.ending:
                 call.outcome = "cancelled"
@@ -240,7 +289,11 @@ class LifeOfCalls(RuleBasedStateMachine):
 
     def fail(self, call, error):
         run = self.run
-        if run is not None and call in run.calls and not call.ending:
+        goes_on = run is not None and call in run.calls and run.reason is None
+        if isinstance(error, RetriedError) and goes_on and call.of_task:
+            call.outcome, call.due = None, self.loop.time() + REST_S
+            call.n_retries += 1
+        elif run is not None and call in run.calls and not call.ending:
             ends = run.end_on_exception
             if ends is True or (ends is not False and isinstance(error, ends)):
                 run.end("raised", error)
@@ -293,7 +346,7 @@ class LifeOfCalls(RuleBasedStateMachine):
                 assert call.manual.start()
 
     @precondition(lambda self: self.pick(0))
-    @rule(place=st.integers(0, 9), how=st.sampled_from(["returned", "raised", "died"]))
+    @rule(place=st.integers(0, 9), how=st.sampled_from(["returned", "raised", "died", "retried"]))
     def end(self, place, how):
         self.let_end(self.pick(place), how)
 
@@ -322,9 +375,19 @@ class LifeOfCalls(RuleBasedStateMachine):
         call.asked = self.kind == "ends"
         self.settle()
 
+    @precondition(lambda self: self.pick_resting(0))
+    @rule(place=st.integers(0, 9))
+    def cancel_resting(self, place):
+        call = self.pick_resting(place)
+        assert call.future.cancel()
+        assert call.future.cancelled()
+        call.outcome, call.due = "cancelled", None
+        self.settle()
+
     @rule(seconds=st.sampled_from([1, 5, 9]))
     def pass_time(self, seconds):
         self.loop.run_until_complete(asyncio.sleep(seconds))
+        self.wake_up()
         run = self.run
         if run is not None and run.deadline is not None and self.loop.time() >= run.deadline:
             run.end("timeout", ExitCode.TIMEOUT)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from amltk.events import Event as Event
     from amltk.events import Subscriber as Subscriber
     from amltk.executors.sequential import SequentialExecutor as SequentialExecutor
+    from amltk.plugins.comm import Comm as Comm
     from amltk.plugins.limiter import CallLimiter as CallLimiter
     from amltk.scheduling.batch import Batch as Batch
     from amltk.scheduling.future import Future as Future
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "Batch": "amltk.scheduling.batch",
     "CallLimiter": "amltk.plugins.limiter",
+    "Comm": "amltk.plugins.comm",
     "Event": "amltk.events",
     "ExitCode": "amltk.scheduling.policy",
     "Future": "amltk.scheduling.future",
@@ -41,6 +43,7 @@ _WHERE = {
 __all__ = [
     "Batch",
     "CallLimiter",
+    "Comm",
     "Event",
     "ExitCode",
     "Future",

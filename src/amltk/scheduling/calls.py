@@ -28,10 +28,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amltk._future import LightFuture
+from amltk._future import PENDING, RUNNING, LightFuture
 from amltk.exceptions import WorkerDiedError, WouldDeadlockError
 from amltk.executors.registry import Ending, Engine
 from amltk.scheduling import happenings
+from amltk.scheduling.attempts import note_failures
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.handoff import Entry, Handoff
 from amltk.scheduling.state import Calls, CallState, Stimulus, Telling
@@ -78,8 +79,8 @@ class CallBook:
         self._backlog: deque[_Waiting] = deque()
         #: Calls to be cancelled if they have not started.
         self._sweep: deque[Future[Any]] = deque()
-        #: Calls between two attempts: what the last one raised, and when the next one starts.
-        self._resting: dict[int, tuple[BaseException, Timer]] = {}
+        #: Calls between two attempts: what starts the next one, once that was decided.
+        self._resting: dict[int, Timer | None] = {}
         #: Whether calls are taken.
         self.is_open = False
         #: Whether a call came since this was last set to ``False``.
@@ -111,23 +112,22 @@ class CallBook:
             number = self._calls.submit()
             future: Future[Any] = Future(number, self, audience)
             self._futures[number] = future
-            if audience is not None:
-                audience.call_accepted(future)
-                if audience.intervenes:
-                    future._plan = function, args, kwargs, view
-            announcement = (self._announce, future, told or (args, kwargs))
-            if self.engine.traits.runs_inline:
-                self._backlog.append((future, function, args, kwargs, view))
-                self.handoff.put(announcement)
-                return future
+            inner: StandardFuture[Any] | None = None
             try:
-                inner = self.engine.submit(function, args, kwargs, view)
+                if audience is not None:
+                    audience.call_accepted(future)
+                    if audience.intervenes:
+                        future._plan = function, args, kwargs, view
+                if self.engine.traits.runs_inline:
+                    self._backlog.append((future, function, args, kwargs, view))
+                else:
+                    inner = future._inner = self.engine.submit(function, args, kwargs, view)
             except BaseException:
                 self._retract(future)
                 raise
-            future._inner = inner
-            self.handoff.put(announcement)
-        inner.add_done_callback(partial(self._inner_done, future))
+            self.handoff.put((self._announce, future, told or (args, kwargs)))
+        if inner is not None:
+            inner.add_done_callback(partial(self._inner_done, future))
         return future
 
     def cancel(self, future: Future[Any]) -> bool:
@@ -136,6 +136,8 @@ class CallBook:
             inner = future._inner
             if inner is None:
                 self._wake_from_rest(future)
+            else:
+                future._cancel_asked = True
         if inner is None:  # it rests, or an inline engine has not come to it yet
             if not LightFuture.cancel(future):
                 return False
@@ -143,9 +145,7 @@ class CallBook:
             return True
         if not self.engine.cancel(inner):
             return False
-        if inner.cancelled():
-            LightFuture.cancel(future)
-        return True
+        return LightFuture.cancel(future) if inner.cancelled() else True
 
     def refuse_to_wait(self, future: Future[Any]) -> None:
         """Raise if the loop's thread would wait for a call that only it can complete.
@@ -202,12 +202,10 @@ class CallBook:
 
     def _cancel_pending(self, future: Future[Any]) -> None:
         inner = future._inner
-        error = self._wake_from_rest(future)
-        if error is not None:
-            self._conclude(future, Ending.RAISED, error)
-        elif inner is None:
-            self.cancel(future)
-        elif not inner.done() and self.engine.cancel_pending(inner):
+        if inner is None:
+            if not self._end_rest(future):
+                self.cancel(future)
+        elif not inner.done() and self.engine.cancel_pending(inner) and not future._failures:
             LightFuture.cancel(future)
 
     def _run_inline(
@@ -220,12 +218,10 @@ class CallBook:
     ) -> None:
         if future.done() or not future.set_running_or_notify_cancel():
             return  # cancelled while it waited: it is settled by who cancelled it
-        inner: StandardFuture[Any]
         try:
             inner = self.engine.submit(function, args, kwargs, view)
         except BaseException as error:  # becomes the call's exception
-            inner = LightFuture()
-            inner.set_exception(error)
+            inner = _refused(future, error)
         future._inner = inner
         self.handoff.put((self._settle, future, inner))
 
@@ -240,69 +236,107 @@ class CallBook:
         """Complete a call and tell everybody, unless a plugin wants it otherwise."""
         if future.number not in self._futures:
             return  # settled before, by who cancelled it
+        if inner is not future and inner is not future._inner:
+            return  # an earlier attempt, whose outcome was told of twice
         audience = future._audience
         if audience is not None and audience.intervenes:
             again = partial(self.handoff.put, (self._settle, future, inner))
-            if audience.call_held(future, again):
-                return
-        ending, value = self.engine.outcome_of(inner)
-        if ending is not Ending.RAISED or not self._rest(future, value):
-            self._conclude(future, ending, value)
+            try:
+                if audience.call_held(future, again):
+                    return
+            except BaseException:  # the run ends because of it
+                self._conclude(future, *self._outcome_of(inner))
+                raise
+        stimulus, value = self._outcome_of(inner)
+        if future._plan is None or not self._settle_attempt(future, stimulus, value):
+            self._conclude(future, stimulus, value)
 
-    def _rest(self, future: Future[Any], error: BaseException) -> bool:
-        """Have a call tried once more, if a plugin says so and the run goes on."""
-        audience = future._audience
-        if audience is None or future._plan is None or not self.is_open:
-            return False
+    def _settle_attempt(self, future: Future[Any], stimulus: Stimulus, value: Any) -> bool:
+        """Take care of an outcome that may not be the call's; tell whether it was none."""
         if self._calls.state_of(future.number) is not CallState.SUBMITTED:
             return False  # its end was asked for
-        delay_s = audience.call_retried(future, error)
-        if delay_s is None:
+        if stimulus is Stimulus.CANCEL:  # maybe by the run, which keeps attempts from starting
+            return not (self.is_open or future._cancel_asked) and self._end_rest(future)
+        if stimulus is Stimulus.RETURN or not self.is_open:
             return False
-        future._rest()
-        timer = self._later(delay_s, partial(self._attempt, future))
-        with self._gate:
-            self._resting[future.number] = error, timer
+        self._rest(future, value)
         return True
 
-    def _wake_from_rest(self, future: Future[Any]) -> BaseException | None:
-        """Return what the last attempt raised, if the call rests; it does not any more."""
+    def _outcome_of(self, inner: StandardFuture[Any]) -> tuple[Stimulus, Any]:
+        ending, value = self.engine.outcome_of(inner)
+        return _stimulus_of(ending, value), value
+
+    def _rest(self, future: Future[Any], error: BaseException) -> None:
+        """Have a call tried once more if a plugin says so; if none does, it is over."""
+        audience, number = future._audience, future.number
+        with self._gate:
+            future._rest(error)  # from here on it can be cancelled, by who is asked or told too
+            self._resting[number] = None
+        delay_s = None
+        try:
+            if audience is not None:
+                delay_s = audience.call_retried(future, error)
+        finally:
+            if delay_s is None:
+                self._end_rest(future)
+        with self._gate:
+            if delay_s is not None and number in self._resting:
+                self._resting[number] = self._later(delay_s, partial(self._attempt, future))
+
+    def _end_rest(self, future: Future[Any]) -> bool:
+        """Let the last attempt of a call that waits for the next one be its outcome.
+
+        Returns:
+            Whether it waited for one, and nobody was quicker to cancel it.
+        """
+        # With the change nobody can cancel it any more.
+        if not future._failures or not future._change((PENDING,), RUNNING):
+            return False
+        self._wake_from_rest(future)
+        self._conclude(future, Stimulus.RAISE, future._failures[-1])
+        return True
+
+    def _wake_from_rest(self, future: Future[Any]) -> bool:
+        """Call its next attempt off; tell whether the call rested."""
         with self._gate:  # of all who want to wake it, one does
-            rest = self._resting.pop(future.number, None)
-        if rest is None:
-            return None
-        error, timer = rest
-        timer.cancel()
-        return error
+            rested = future.number in self._resting
+            timer = self._resting.pop(future.number, None)
+        if timer is not None:
+            timer.cancel()
+        return rested
 
     def _attempt(self, future: Future[Any]) -> None:
         """Hand a call that rested to the engine once more."""
         with self._gate:
             plan = future._plan
-            if self._wake_from_rest(future) is None or plan is None:
-                return  # cancelled, or ended with the run
+            if plan is None or not self.is_open or not self._wake_from_rest(future):
+                return  # cancelled, or it ends with the run
             if self.engine.traits.runs_inline:
                 self._backlog.append((future, *plan))
                 self.handoff.nudge()
                 return
-            inner: StandardFuture[Any]
             try:
                 inner = self.engine.submit(*plan)
             except BaseException as error:  # becomes the call's exception
-                inner = LightFuture()
-                inner.set_exception(error)
+                inner = _refused(future, error)
             future._inner = inner
         inner.add_done_callback(partial(self._inner_done, future))
 
-    def _conclude(self, future: Future[Any], ending: Ending, value: Any) -> None:
+    def _conclude(self, future: Future[Any], stimulus: Stimulus, value: Any) -> None:
         """Complete a call and tell everybody."""
-        number = future.number
-        telling = self._calls.apply(number, _stimulus_of(ending, value))
-        del self._futures[number]
+        telling = self._calls.apply(future.number, stimulus)
+        del self._futures[future.number]
         audience = future._audience
-        if audience is not None:
-            audience.call_ended(future)
-        _complete(future, telling, value)
+        try:
+            if audience is not None:
+                audience.call_ended(future)
+        finally:
+            _complete(future, telling, value)
+            self._tell(future, audience, telling, value)
+
+    def _tell(
+        self, future: Future[Any], audience: Audience | None, telling: Telling, value: Any
+    ) -> None:
         if telling is Telling.RETURNED:
             self._emit(happenings.FUTURE_DONE, future)
             if audience is not None:
@@ -322,9 +356,11 @@ class CallBook:
         handle, future, inner = entry
         if handle == self._settle and self._futures.pop(future.number, None) is not None:
             ending, value = self.engine.outcome_of(inner)
-            if future._audience is not None:
-                future._audience.call_ended(future)
-            _complete(future, _TOLD_LATE[ending], value)
+            try:
+                if future._audience is not None:
+                    future._audience.call_ended(future)
+            finally:
+                _complete(future, _TOLD_LATE[ending], value)
 
 
 _TOLD_LATE = {
@@ -347,7 +383,20 @@ def _complete(future: Future[Any], telling: Telling, value: Any) -> None:
     if telling is Telling.RETURNED:
         future.set_result(value)
     elif telling is Telling.RAISED:
+        if future._failures:
+            note_failures(value, future._failures)
         future.set_exception(value)
     else:
         future._set_cancelled()
     future._let_go()
+
+
+def _refused(future: Future[Any], error: BaseException) -> StandardFuture[Any]:
+    """Make the outcome of an attempt that the engine did not take; it is the last one."""
+    future._plan = None
+    failures = future._failures
+    if failures and error.__cause__ is None and all(error is not one for one in failures):
+        error.__cause__ = failures[-1]
+    inner: StandardFuture[Any] = LightFuture()
+    inner.set_exception(error)
+    return inner

@@ -80,6 +80,10 @@ class Future(LightFuture[R]):
     _controller: Controller | None = None
     #: How to call it once more, where somebody may want that.
     _plan: tuple[Any, ...] | None = None
+    #: What its attempts raised, if there is to be another one, or was.
+    _failures: tuple[BaseException, ...] = ()
+    #: Whether somebody wants the attempt cancelled that the executor has.
+    _cancel_asked: bool = False
 
     def __init__(self, number: int, controller: Controller, audience: Audience | None) -> None:
         self.number = number
@@ -151,8 +155,12 @@ class Future(LightFuture[R]):
     def _let_go(self) -> None:
         """Forget run, task and executor, so that a kept future keeps nothing alive."""
         self._controller = self._inner = self._audience = self._plan = None
+        if self._failures:
+            self._failures = ()
 
-    def _rest(self) -> None:
+    def _rest(self, error: BaseException) -> None:
         """Go back to where nothing has started, between two attempts."""
+        self._failures = (*self._failures, error)
         self._inner = None
+        self._cancel_asked = False
         self._change((RUNNING,), PENDING)

@@ -28,7 +28,7 @@ from typing import Any
 
 from amltk.events import EventManager
 from amltk.exceptions import RunningCallsWarning
-from amltk.executors.registry import adopt
+from amltk.executors.registry import Traits, adopt
 from amltk.scheduling import happenings
 from amltk.scheduling.calls import CallBook
 from amltk.scheduling.clock import Clock, Timer
@@ -208,13 +208,22 @@ class Run:
                 await self._patience.in_thread(close, until_urgency=2)
             except BaseException as error:  # raised by the run
                 self._fail(error)
+        await self._close_services()
+        self._emit(happenings.FINISHED)
+        self.phase = Phase.FINISHED
+        book.handoff.close()
+
+    async def _close_services(self) -> None:
+        if not self._services:
+            return
         try:
             self._services.close()
         except ExceptionGroup as error:  # raised by the run
             self._fail(error)
-        self._emit(happenings.FINISHED)
-        self.phase = Phase.FINISHED
-        book.handoff.close()
+        # What they closed in the loop is told so in its next turn.
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._loop.call_soon(turn.set_result, None)
+        await self._patience.wait_for(turn, until_urgency=3)
 
     def _outcome(self) -> Outcome:
         reason, error = self._asked or (Reason.CANCELLED, None)
@@ -230,6 +239,11 @@ class Run:
     def accepts_calls(self) -> bool:
         """Whether new calls are taken."""
         return self._book is not None and self._book.is_open
+
+    @property
+    def traits(self) -> Traits | None:
+        """What its executor can do, once there is one."""
+        return None if self._book is None else self._book.engine.traits
 
     def dispatch(
         self,

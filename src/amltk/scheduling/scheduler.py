@@ -318,7 +318,8 @@ class Scheduler(Constructors, Emitter):
     @property
     def traits(self) -> Traits:
         """What is known of the engine, also before a run has made its executor."""
-        return traits_of(self._executor)
+        run = self._run
+        return (run and run.traits) or traits_of(self._executor)
 
     def service(self, key: Hashable, make: Callable[[RunAccess], S]) -> S:
         """Return something that lives as long as the run, such as a server; from any thread.

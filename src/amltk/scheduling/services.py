@@ -55,6 +55,10 @@ class Services:
         self._access = access
         self._made: dict[Hashable, Any] = {}
 
+    def __len__(self) -> int:
+        """Return how many were made."""
+        return len(self._made)
+
     def get(self, key: Hashable, make: Callable[[RunAccess], S]) -> S:
         """Return the service of a key, made when it is first asked for; with the gate held."""
         if key not in self._made:

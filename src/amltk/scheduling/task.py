@@ -29,6 +29,7 @@ from typing import (
 from amltk.events import Emitter, Event, Subscriber
 from amltk.exceptions import InvalidCallbackError, InvalidOptionError
 from amltk.executors.registry import Traits, portable
+from amltk.scheduling.attempts import check_delay
 from amltk.scheduling.batch import Batch as TaskBatch
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.plugin import TaskPlugin
@@ -42,6 +43,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Q = ParamSpec("Q")
 SelfT = TypeVar("SelfT", bound="Task[..., Any]")
+
+
+#: Subscribers that a plugin adds.
+_OF_COMM = frozenset({"on_message", "on_request", "on_comm_close"})
 
 
 class Dispatcher(Protocol):
@@ -151,6 +156,12 @@ class Task(Emitter, Generic[P, R]):
     on_f_cancelled: Subscriber[Future[R]]
     #: Registers callbacks for ``F_CANCELLED``.
     on_cancelled: Subscriber[Future[R]]
+    #: Registers callbacks for ``Comm.MESSAGE``; there only with ``Comm.Plugin``.
+    on_message: Subscriber[Any]
+    #: Registers callbacks for ``Comm.REQUEST``; there only with ``Comm.Plugin``.
+    on_request: Subscriber[Any]
+    #: Registers callbacks for ``Comm.CLOSE``; there only with ``Comm.Plugin``.
+    on_comm_close: Subscriber[Any]
 
     def __init__(
         self,
@@ -190,6 +201,18 @@ class Task(Emitter, Generic[P, R]):
         for plugin in self.plugins:
             self._attach(plugin)
         scheduler.enroll(self)
+
+    if not TYPE_CHECKING:  # a checker would take any attribute to be there
+
+        def __getattr__(self, name: str) -> Any:
+            """Tell which plugin a subscriber is missing for."""
+            if name in _OF_COMM:
+                message = (
+                    f"{self.name!r} has no {name}, since it has no Comm.Plugin; make it with "
+                    f"Task(..., plugins=[Comm.Plugin()])"
+                )
+                raise AttributeError(message)
+            return super().__getattribute__(name)
 
     @property
     def n_called(self) -> int:
@@ -333,15 +356,19 @@ class Task(Emitter, Generic[P, R]):
     ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None:
         function: Callable[..., Any] = self.function
         for plugin in self._layered:
-            try:
-                planned = plugin.pre_submit(function, *args, **kwargs)
-            except BaseException as error:
-                error.add_note(f'raised by pre_submit of plugin "{plugin.name}" of {self.name!r}')
-                raise
+            planned = self._ask(plugin, "pre_submit", function, *args, **kwargs)
             if planned is None:
                 return None
             function, args, kwargs = planned
         return function, args, kwargs
+
+    def _ask(self, plugin: TaskPlugin, hook: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a hook of a plugin; what it raises says whose it was."""
+        try:
+            return getattr(plugin, hook)(*args, **kwargs)
+        except BaseException as error:
+            error.add_note(f'raised by {hook} of plugin "{plugin.name}" of {self.name!r}')
+            raise
 
     # ------------------------------------------------------------------- told by the run
 
@@ -350,7 +377,7 @@ class Task(Emitter, Generic[P, R]):
         self._tally.n_called += 1
         self._tally.live[future] = None
         for plugin in self._told:
-            plugin.submitted(future)
+            self._ask(plugin, "submitted", future)
 
     def call_retracted(self, future: Future[R]) -> None:
         """Forget a call that the executor did not take; told by the run."""
@@ -364,21 +391,21 @@ class Task(Emitter, Generic[P, R]):
 
     def call_held(self, future: Future[R], release: Callable[[], object]) -> bool:
         """Ask the plugins whether an outcome has to wait; asked by the run."""
-        return any(plugin.hold(future, release) for plugin in self._holding)
+        return any(self._ask(plugin, "hold", future, release) for plugin in self._holding)
 
     def call_retried(self, future: Future[R], error: BaseException) -> float | None:
         """Ask the plugins, until one has the call tried again; asked by the run."""
         for plugin in self._retrying:
-            delay_s = plugin.retry(future, error)
+            delay_s = self._ask(plugin, "retry", future, error)
             if delay_s is not None:
-                return delay_s
+                return check_delay(delay_s, plugin.name)
         return None
 
     def call_ended(self, future: Future[R]) -> None:
         """Count a call as not running any more; told by the run."""
         del self._tally.live[future]
         for plugin in self._told:
-            plugin.ended(future)
+            self._ask(plugin, "ended", future)
 
     def call_submitted(
         self, future: Future[R], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -1,0 +1,299 @@
+"""Catching what is logged and printed while a call runs, in its worker.
+
+A worker process that runs one call at a time has its descriptors 1 and 2 replaced, which catches
+everything. Where other calls, or the driver itself, share the process, descriptors belong to all of
+them: there only what Python prints in the call's own thread is caught.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any, TextIO
+
+from amltk.exceptions import CommError
+from amltk.plugins._inline import InlineLine
+from amltk.plugins._line import Line, Ticket, connect
+from amltk.plugins._wire import STREAMS, Kind, frame
+
+#: How long a call waits for a driver that does not keep up, before a record is dropped and counted.
+_PATIENCE_S = 1.0
+
+#: Held by the one call of this process whose descriptors are replaced.
+_descriptors = threading.Lock()
+
+
+class Capture:
+    """Catches what is logged and printed while the context lasts.
+
+    Args:
+        ticket: The way to the driver.
+        level: From which level on records are sent, ``None`` for none.
+        output: Whether what is printed is sent.
+        shares_process: Whether other calls or the driver run in this process.
+    """
+
+    def __init__(
+        self, ticket: Ticket, *, level: int | None, output: bool, shares_process: bool
+    ) -> None:
+        self._sender = _Sender(ticket)
+        self._ticket = ticket
+        self._level = level
+        self._output = output
+        self._shares_process = shares_process
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        with ExitStack() as stack:
+            stack.callback(self._sender.close)
+            self._sender.open()  # a driver that cannot be reached is told now, not by silence
+            if self._output:
+                self._catch_output(stack)
+            if self._level is not None:
+                thread = threading.get_ident() if self._shares_process else None
+                stack.enter_context(_Handling(_Handler(self._sender, thread), self._level))
+            self._stack = stack.pop_all()
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _catch_output(self, stack: ExitStack) -> None:
+        alone = not self._shares_process and os.name == "posix" and self._ticket.inline is None
+        if alone and _descriptors.acquire(blocking=False):
+            stack.callback(_descriptors.release)
+            for number in STREAMS:
+                stack.enter_context(_ReplacedDescriptor(number, self._ticket))
+        else:
+            for number, name in STREAMS.items():
+                stack.enter_context(_routing(name, _LineSink(self._sender, number).write))
+
+
+class _Sender:
+    """Sends frames by a line that is opened when there is something to send."""
+
+    def __init__(self, ticket: Ticket) -> None:
+        self._ticket = ticket
+        self._line: Line | InlineLine | None = None
+        self._lock = threading.RLock()
+        self._n_dropped = 0
+
+    def send(self, kind: Kind, payload: bytes, number: int = 0) -> None:
+        """Send a frame; drop and count it if the driver does not keep up or is gone."""
+        with self._lock:
+            try:
+                line = self.open()
+                self._report(line)
+                line.send(kind, payload, _PATIENCE_S, number)
+            except CommError:  # the driver hears of it by the count, if it hears anything
+                self._n_dropped += 1
+
+    def close(self) -> None:
+        with self._lock:
+            line, self._line = self._line, None
+            if line is not None and line.pid == os.getpid():
+                self._report(line)
+                line.close()
+
+    def open(self) -> Line | InlineLine:
+        """Return this process's line; a forked child gets one of its own."""
+        line = self._line
+        if line is None or line.pid != os.getpid():
+            channel = self._ticket.inline
+            line = Line(self._ticket) if channel is None else InlineLine(channel)
+            self._line = line
+        return line
+
+    def _report(self, line: Line | InlineLine) -> None:
+        if self._n_dropped:
+            with suppress(CommError):  # it is still counted
+                line.send(Kind.LOG, _report_of(self._n_dropped), _PATIENCE_S)
+                self._n_dropped = 0
+
+
+def _report_of(n_dropped: int) -> bytes:
+    text = f"{n_dropped} records of this call were dropped, since the driver did not keep up"
+    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+    return pickle.dumps(record.__dict__)
+
+
+# ------------------------------------------------------------------------------------- records
+
+
+class _Handler(logging.Handler):
+    """Sends records, as far as they belong to the call."""
+
+    def __init__(self, sender: _Sender, thread: int | None) -> None:
+        super().__init__()
+        self._sender = sender
+        self._thread = thread
+        self._formatter = logging.Formatter()
+        self._here = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._thread is not None and record.thread != self._thread:
+            return
+        if getattr(self._here, "busy", False):
+            return  # logged by who handles a record of this very thread
+        self._here.busy = True
+        try:
+            self._sender.send(Kind.LOG, self._packed(record))
+        except Exception:
+            self.handleError(record)
+        finally:
+            self._here.busy = False
+
+    def _packed(self, record: logging.LogRecord) -> bytes:
+        """Format what may not travel: arguments, the exception, whatever was added."""
+        facts = dict(record.__dict__)
+        facts.update(msg=record.getMessage(), args=None, exc_info=None)
+        if record.exc_info and not record.exc_text:
+            facts["exc_text"] = self._formatter.formatException(record.exc_info)
+        try:
+            return pickle.dumps(facts)
+        except Exception:
+            plain = (str, int, float, bool, type(None))
+            return pickle.dumps(
+                {name: v if isinstance(v, plain) else repr(v) for name, v in facts.items()}
+            )
+
+
+class _Handling:
+    """The root logger has a handler, and passes what the handler wants."""
+
+    def __init__(self, handler: logging.Handler, level: int) -> None:
+        handler.setLevel(level)
+        self._handler = handler
+        self._level = level
+
+    def __enter__(self) -> None:
+        with _levels:
+            _wanted.append(self._level)
+            if len(_wanted) == 1:
+                _before.append(logging.root.level)
+            logging.root.setLevel(min(_before[-1] or self._level, *_wanted))
+            logging.root.addHandler(self._handler)
+
+    def __exit__(self, *error: object) -> None:
+        with _levels:
+            logging.root.removeHandler(self._handler)
+            _wanted.remove(self._level)
+            logging.root.setLevel(min([_before[-1], *_wanted]) if _wanted else _before.pop())
+
+
+#: Several calls of one process may want records at once.
+_levels = threading.Lock()
+_wanted: list[int] = []
+_before: list[int] = []
+
+
+# -------------------------------------------------------------------------------------- output
+
+
+class _ReplacedDescriptor:
+    """A descriptor leads into a socket of its own."""
+
+    def __init__(self, number: int, ticket: Ticket) -> None:
+        self._number = number
+        self._ticket = ticket
+
+    def __enter__(self) -> None:
+        sock = connect(self._ticket)
+        sock.setblocking(True)
+        sock.sendall(frame(Kind.RAW, self._number, b""))
+        self._flush()
+        self._kept = os.dup(self._number)
+        with sock:
+            os.dup2(sock.fileno(), self._number)
+        stream = getattr(sys, STREAMS[self._number])
+        self._was_line_buffered = getattr(stream, "line_buffering", True)
+        if not self._was_line_buffered and hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+        # So that its end is seen although a process of the call may still hold it.
+        with suppress(OSError), socket.socket(fileno=os.dup(self._number)) as sock:
+            sock.shutdown(socket.SHUT_WR)
+        os.dup2(self._kept, self._number)
+        os.close(self._kept)
+        stream = getattr(sys, STREAMS[self._number])
+        if not self._was_line_buffered and hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=False)
+
+    def _flush(self) -> None:
+        with suppress(OSError, ValueError):  # a stream that was closed, a driver that is gone
+            getattr(sys, STREAMS[self._number]).flush()
+
+
+class _LineSink:
+    """Makes lines of what is written, and sends each."""
+
+    def __init__(self, sender: _Sender, number: int) -> None:
+        self._sender = sender
+        self._number = number
+        self._rest = ""
+
+    def write(self, text: str, *, ends: bool = False) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        if ends and self._rest:
+            lines.append(self._rest)
+            self._rest = ""
+        for line in lines:
+            self._sender.send(Kind.OUTPUT, line.encode(errors="replace"), self._number)
+
+
+class _Routed:
+    """Stands for ``sys.stdout`` or ``sys.stderr``: each thread's text goes where it belongs."""
+
+    def __init__(self, original: TextIO) -> None:
+        self.original = original
+        self.sinks: dict[int, Callable[..., None]] = {}
+        self._here = threading.local()
+
+    def write(self, text: str) -> int:
+        sink = self.sinks.get(threading.get_ident())
+        if sink is None or getattr(self._here, "busy", False):
+            return self.original.write(text)
+        self._here.busy = True
+        try:
+            sink(text)
+        finally:
+            self._here.busy = False
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
+
+
+_routes = threading.Lock()
+
+
+class _routing:  # noqa: N801 - used as a function
+    """What the current thread writes to a stream goes into a sink."""
+
+    def __init__(self, name: str, sink: Callable[..., None]) -> None:
+        self._name = name
+        self._sink = sink
+
+    def __enter__(self) -> None:
+        with _routes:
+            stream = getattr(sys, self._name)
+            if not isinstance(stream, _Routed):
+                stream = _Routed(stream)
+                setattr(sys, self._name, stream)
+            stream.sinks[threading.get_ident()] = self._sink
+
+    def __exit__(self, *error: object) -> None:
+        self._sink("", ends=True)
+        with _routes:
+            stream = getattr(sys, self._name)
+            if isinstance(stream, _Routed):
+                stream.sinks.pop(threading.get_ident(), None)
+                if not stream.sinks:
+                    setattr(sys, self._name, stream.original)

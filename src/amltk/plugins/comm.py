@@ -1,0 +1,357 @@
+"""Messages, requests and events between a running call and the driver.
+
+::
+
+    worker                                driver, in the loop's thread
+    with comm:
+        comm.send(1)              ─────▶  Comm.MESSAGE(msg)
+        comm.request("next?")     ─────▶  Comm.REQUEST(msg)
+                                  ◀─────      msg.respond(answer)
+        comm.emit(EPOCH, 3, 0.1)  ─────▶  EPOCH(3, 0.1)
+                                  ─────▶  Comm.CLOSE(msg), then the call's DONE
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self
+
+from amltk.events import Event
+from amltk.exceptions import CommConnectionError, CommError, InvalidOptionError
+from amltk.executors.envelope import dumps
+from amltk.plugins._channel import ChannelPlugin
+from amltk.plugins._inline import InlineLine
+from amltk.plugins._line import Line, Ticket, name_of
+from amltk.plugins._wire import Kind
+from amltk.scheduling.plugin import Wrapped
+
+if TYPE_CHECKING:
+    from amltk.plugins._exchange import Channel, Reply
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.plugin import PlannedCall
+    from amltk.scheduling.task import Task
+
+P = ParamSpec("P")
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+#: How long a worker waits for an answer, or for a driver that takes nothing, in seconds.
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Msg:
+    """What a call has sent, in the driver."""
+
+    #: What was sent; ``None`` when the comm was closed.
+    data: Any
+    #: Whose call it is.
+    task: Task[..., Any]
+    #: The call.
+    future: Future[Any]
+    #: Names the call in the run: the task's name and the call's number.
+    identifier: str
+    _reply: Callable[[Kind, bytes], bool] | None = field(default=None, repr=False)
+
+    def respond(self, answer: Any = None) -> bool:
+        """Answer a request; from any thread, at once or later.
+
+        Args:
+            answer: What ``comm.request`` returns in the worker.
+
+        Returns:
+            Whether the call was still there to hear it.
+
+        Raises:
+            CommError: When this is no request, or the answer cannot be sent; the worker is told
+                so too, instead of waiting.
+        """
+        if self._reply is None:
+            message = f"{self.identifier} has asked nothing: only a REQUEST can be answered"
+            raise CommError(message)
+        try:
+            payload = dumps(answer)
+        except Exception as error:
+            message = f"the answer to {self.identifier} cannot be pickled: {error}"
+            self._reply(Kind.REFUSAL, message.encode())
+            raise CommError(message) from error
+        return self._reply(Kind.ANSWER, payload)
+
+
+class Comm:
+    """A running call's way to the driver; open it with ``with comm:``.
+
+    A call gets one from ``Comm.Plugin`` and uses it in the process that runs it. It may be sent on
+    to processes that the call starts.
+    """
+
+    #: A call has sent something.
+    MESSAGE: ClassVar[Event[Msg]] = Event("comm-message")
+    #: A call waits for an answer.
+    REQUEST: ClassVar[Event[Msg]] = Event("comm-request")
+    #: A call sends nothing more: it closed the comm, or it is over, or its worker is dead.
+    CLOSE: ClassVar[Event[Msg]] = Event("comm-close")
+
+    Msg = Msg
+    Plugin: ClassVar[type[CommPlugin]]
+
+    def __init__(self, ticket: Ticket) -> None:
+        self._ticket = ticket
+        self._line: Line | InlineLine | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        """Show where it leads to, and not what opens it."""
+        state = "closed" if self._is_closed else "new" if self._line is None else "open"
+        return f"<Comm to {name_of(self._ticket.address)} on {self._ticket.driver}, {state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel without the connection; another one is made where it is used."""
+        return Comm, (self._ticket,)
+
+    def __enter__(self) -> Self:
+        """Connect to the driver."""
+        self._open()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Close the comm."""
+        self._close(error)
+
+    def send(self, data: Any, *, timeout: float = TIMEOUT_S) -> None:
+        """Send something to the driver, which emits ``Comm.MESSAGE``.
+
+        Blocks while the driver does not keep up.
+
+        Args:
+            data: Anything that can be pickled.
+            timeout: How many seconds the driver may take nothing.
+
+        Raises:
+            CommError: When it cannot be sent.
+            CommTimeoutError: When the driver takes nothing for so long.
+        """
+        if timeout is not TIMEOUT_S:
+            _check_seconds(timeout)
+        self._open().send(Kind.MESSAGE, _packed(data), timeout)
+
+    def request(self, data: Any = None, *, timeout: float = TIMEOUT_S) -> Any:
+        """Ask the driver, which emits ``Comm.REQUEST``, and wait for the answer.
+
+        Args:
+            data: Anything that can be pickled.
+            timeout: How many seconds to wait at most.
+
+        Returns:
+            What a callback gave to ``Msg.respond``.
+
+        Raises:
+            CommTimeoutError: When nobody has answered in time.
+            CommError: When the request cannot be sent, or its answer cannot.
+        """
+        _check_seconds(timeout)
+        kind, payload = self._open().ask(_packed(data), timeout)
+        if kind is Kind.REFUSAL:
+            raise CommError(payload.decode())
+        return pickle.loads(payload)
+
+    def emit(self, event: Event[P], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Emit an event of your own on the task, in the driver.
+
+        Args:
+            event: The event.
+            *args: Passed on to its callbacks.
+            **kwargs: Passed on to its callbacks.
+
+        Raises:
+            CommError: When the arguments cannot be sent.
+        """
+        self._open().send(Kind.EMIT, _packed((event, args, kwargs)), TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the comm; a second time it does nothing.
+
+        Waits a few seconds, if need be, until the driver has handled what was sent.
+
+        Raises:
+            CommError: When the driver could not read what was sent.
+        """
+        self._close(None)
+
+    def _open(self) -> Line | InlineLine:
+        line = self._line
+        if line is not None and line.pid == os.getpid():
+            return line
+        if self._is_closed:
+            message = (
+                "nothing can be sent: this comm is closed; keep it open until the last message"
+            )
+            raise CommConnectionError(message)
+        if isinstance(line, Line):
+            line.abandon()
+        channel = self._ticket.inline
+        self._line = Line(self._ticket) if channel is None else InlineLine(channel)
+        return self._line
+
+    def _close(self, error: BaseException | None) -> None:
+        line, self._line = self._line, None
+        self._is_closed = True
+        if line is None or line.pid != os.getpid():
+            return
+        complaints = line.close().decode()
+        if complaints and error is None:
+            message = f"the driver could not read what this call sent: {complaints}"
+            raise CommError(message)
+        if complaints and error is not None:
+            error.add_note(f"the driver could not read what this call sent: {complaints}")
+
+
+class _Connected(Wrapped):
+    """Gives the function its comm, and closes what it leaves open."""
+
+    def __init__(self, fn: Callable[..., Any], *, by_name: bool) -> None:
+        super().__init__(fn)
+        self._by_name = by_name
+
+    def __call__(self, ticket: Ticket, /, *args: Any, **kwargs: Any) -> Any:
+        comm = Comm(ticket)
+        kept = _plugins_of(args)
+        if kept is not None:
+            kept["comm"] = comm
+        if self._by_name:
+            kwargs["comm"] = comm
+        error: BaseException | None = None
+        try:
+            return self.fn(*args, **kwargs)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if kept is not None:  # a trial travels back, and its comm is of no use there
+                kept.pop("comm", None)
+            comm._close(error)
+
+
+class CommPlugin(ChannelPlugin):
+    """Gives each call of a task a ``Comm``: messages, requests and events to the driver.
+
+    The task's function takes it as ``comm: Comm | None = None``; a trial's function finds it at
+    ``trial.plugins["comm"]``. The task gets the subscribers ``on_message``, ``on_request`` and
+    ``on_comm_close``.
+    """
+
+    name: ClassVar[str] = "comm"
+
+    def attach_task(self, task: Task[..., Any]) -> None:
+        """Give the task its subscribers.
+
+        Raises:
+            InvalidOptionError: When workers of the task's engine cannot reach the driver.
+        """
+        super().attach_task(task)
+        self._by_name = _takes_comm(task.function)
+        task.on_message = task.subscriber(Comm.MESSAGE)
+        task.on_request = task.subscriber(Comm.REQUEST)
+        task.on_comm_close = task.subscriber(Comm.CLOSE)
+
+    def wrap(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Put a comm among the arguments."""
+        return _Connected(fn, by_name=self._by_name)
+
+    def pre_submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> PlannedCall | None:
+        """Give the call a channel.
+
+        Raises:
+            InvalidOptionError: When the function has no way to get at its comm.
+        """
+        if not self._by_name and _plugins_of(args) is None:
+            message = (
+                f"{fn!r} has no way to get at its comm; give it a parameter "
+                f"`comm: Comm | None = None`, or a trial as its first argument"
+            )
+            raise InvalidOptionError(message, option="function", value=fn)
+        if "comm" in kwargs and self._by_name:
+            message = "comm= is given by Comm.Plugin; leave it out when the task is called"
+            raise InvalidOptionError(message, option="comm", value=kwargs["comm"])
+        return super().pre_submit(fn, *args, **kwargs)
+
+    def receive(
+        self, channel: Channel, kind: Kind, number: int, payload: bytes, reply: Reply
+    ) -> None:
+        """Emit what came in."""
+        task = self.task
+        assert task is not None  # noqa: S101 - only a task's calls have channels
+        try:
+            data = pickle.loads(payload)
+            if kind is Kind.EMIT:
+                event, args, kwargs = data
+        except Exception as error:  # the worker hears of it, at once or when it closes the comm
+            text = f"{type(error).__qualname__}: {error}"
+            logger.exception("a message of %s could not be read", channel.future)
+            if kind is Kind.REQUEST:
+                reply(Kind.REFUSAL, number, f"the request could not be read: {text}".encode())
+            else:
+                channel.complaints.append(text)
+            return
+        if kind is Kind.EMIT:
+            task.event_manager.emit(event, *args, **kwargs)
+        elif kind is Kind.REQUEST:
+            answer = lambda kind, answer: reply(kind, number, answer)  # noqa: E731 - bound to this request
+            task.event_manager.emit(Comm.REQUEST, self._msg(channel, data, answer))
+        else:
+            task.event_manager.emit(Comm.MESSAGE, self._msg(channel, data))
+
+    def closed(self, channel: Channel) -> None:
+        """Emit ``Comm.CLOSE``."""
+        if self.task is not None:
+            self.task.event_manager.emit(Comm.CLOSE, self._msg(channel, None))
+
+    def events(self) -> Iterable[Event[...]]:
+        """Tell which events the plugin emits on its task."""
+        return Comm.MESSAGE, Comm.REQUEST, Comm.CLOSE
+
+    def _msg(
+        self, channel: Channel, data: Any, reply: Callable[[Kind, bytes], bool] | None = None
+    ) -> Msg:
+        task, future = self.task, channel.future
+        assert task is not None  # noqa: S101 - only a task's calls have channels
+        return Msg(data, task, future, f"{task.name}-{future.number}", reply)
+
+
+Comm.Plugin = CommPlugin
+CommPlugin.__qualname__ = "Comm.Plugin"  # as users write it, and messages name it
+
+
+def _takes_comm(function: Callable[..., Any]) -> bool:
+    try:
+        return "comm" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return False
+
+
+def _plugins_of(args: tuple[Any, ...]) -> MutableMapping[str, Any] | None:
+    """Return where a trial, the first argument, keeps what plugins give it."""
+    kept = getattr(args[0], "plugins", None) if args else None
+    return kept if isinstance(kept, MutableMapping) else None
+
+
+def _packed(data: object) -> bytes:
+    try:
+        return dumps(data)
+    except Exception as error:
+        message = f"{type(data).__qualname__} cannot be sent to the driver, since it cannot be pickled: {error}"
+        raise CommError(message) from error
+
+
+def _check_seconds(timeout: float) -> None:
+    # `not >` instead of `<=`, so that NaN is refused too.
+    if not isinstance(timeout, (int, float)) or not timeout > 0:
+        message = f"timeout={timeout!r} is not possible; give a number of seconds above 0"
+        raise InvalidOptionError(message, option="timeout", value=timeout)

@@ -88,16 +88,18 @@ class _Sender:
         with self._lock:
             try:
                 line = self.open()
-                self._report(line)
-                line.send(kind, payload, _PATIENCE_S, number)
-            except CommError:  # the driver hears of it by the count, if it hears anything
+                is_taken = self._report(line) and line.offer(kind, payload, _PATIENCE_S, number)
+            except CommError:  # the driver is gone
+                is_taken = False
+            if not is_taken:
                 self._n_dropped += 1
 
     def close(self) -> None:
         with self._lock:
             line, self._line = self._line, None
             if line is not None and line.pid == os.getpid():
-                self._report(line)
+                with suppress(CommError):  # the driver is gone: nobody is left to tell
+                    self._report(line)
                 line.close()
 
     def open(self) -> Line | InlineLine:
@@ -109,11 +111,13 @@ class _Sender:
             self._line = line
         return line
 
-    def _report(self, line: Line | InlineLine) -> None:
+    def _report(self, line: Line | InlineLine) -> bool:
+        """Tell how many were dropped, if any were; it goes on being counted otherwise."""
         if self._n_dropped:
-            with suppress(CommError):  # it is still counted
-                line.send(Kind.LOG, _report_of(self._n_dropped), _PATIENCE_S)
-                self._n_dropped = 0
+            if not line.offer(Kind.LOG, _report_of(self._n_dropped), _PATIENCE_S):
+                return False
+            self._n_dropped = 0
+        return True
 
 
 def _report_of(n_dropped: int) -> bytes:

@@ -33,6 +33,11 @@ class InlineLine:
         del timeout_s
         self._hand_over((kind, number, payload), lambda *_: False)
 
+    def offer(self, kind: Kind, payload: bytes, timeout_s: float, number: int = 0) -> bool:
+        """Have a frame handled."""
+        self.send(kind, payload, timeout_s, number)
+        return True
+
     def ask(self, payload: bytes, timeout_s: float) -> tuple[Kind, bytes]:
         """Have a request handled, and return what it was answered.
 

@@ -109,6 +109,29 @@ class Line:
                 self._drop()
                 raise self._gone() from error
 
+    def offer(self, kind: Kind, payload: bytes, timeout_s: float, number: int = 0) -> bool:
+        """Send one frame unless the driver does not keep up; the line stays open in any case.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            CommConnectionError: When the driver is gone.
+        """
+        with self._writing:
+            try:
+                self._socket.flush(timeout_s)
+            except TimeoutError:
+                return False
+            try:
+                self._socket.write(_wire.frame(kind, number, payload), timeout_s)
+            except TimeoutError:
+                return self._socket.has_unsent  # it was begun, and is completed before the next
+            except OSError as error:
+                self._drop()
+                raise self._gone() from error
+            return True
+
     def ask(self, payload: bytes, timeout_s: float) -> tuple[Kind, bytes]:
         """Send a request and wait for its answer.
 
@@ -139,17 +162,17 @@ class Line:
         try:
             self.send(Kind.BYE, b"", _GOODBYE_S)
             deadline = time.monotonic() + _GOODBYE_S
-            with self._asking:
-                while True:
+            if self._asking.acquire(timeout=_GOODBYE_S):
+                kind = Kind.BYE
+                while kind is not Kind.ACK:
                     kind, _, complaints = self._read(deadline, _GOODBYE_S)
-                    if kind is Kind.ACK:
-                        return complaints
         except CommError:
             # The driver is gone, or busy. What was sent is on its way, and it reads all of it
             # before it tells of the call's end.
             return b""
         finally:
             self._drop()
+        return complaints
 
     def abandon(self) -> None:
         """Close this process's copy of a line that belongs to its parent."""
@@ -207,14 +230,32 @@ class _Wire:
         # A socket of TLS is no two-way street: reading may write, and the other way round.
         self._is_plain = not isinstance(sock, ssl.SSLSocket)
         self._lock = nullcontext() if self._is_plain else threading.Lock()
+        self._unsent: memoryview | None = None
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the rest of something that was begun is kept here."""
+        return self._unsent is not None
+
+    def flush(self, timeout_s: float) -> None:
+        """Write the rest of what was begun.
+
+        Raises:
+            TimeoutError: When nothing could be written for so long; what is left is kept.
+        """
+        rest, self._unsent = self._unsent, None
+        if rest is not None:
+            self._write_on(rest, timeout_s, has_begun=True)
 
     def write(self, data: bytes, timeout_s: float) -> None:
         """Write all.
 
         Raises:
-            TimeoutError: When nothing at all could be written for so long.
+            TimeoutError: When nothing could be written for so long; if a part was, the rest is kept.
         """
         n_written = 0
+        if self._unsent is not None:
+            self.flush(timeout_s)
         if self._is_plain:  # as good as always there is room for all of it
             try:  # noqa: SIM105 - a tenth of the time of a message
                 n_written = self._sock.send(data)
@@ -222,20 +263,27 @@ class _Wire:
                 pass
             if n_written == len(data):
                 return
-        view = memoryview(data)[n_written:]
+        self._write_on(memoryview(data)[n_written:], timeout_s, has_begun=n_written > 0)
+
+    def _write_on(self, rest: memoryview, timeout_s: float, *, has_begun: bool) -> None:
         while True:
             wanted = select.POLLOUT
             try:
                 with self._lock:
-                    view = view[self._sock.send(view) :]
+                    n_written = self._sock.send(rest)
             except (BlockingIOError, ssl.SSLWantWriteError):
-                pass
+                n_written = 0
             except ssl.SSLWantReadError:
-                wanted = select.POLLIN
-            else:
-                if not view:
-                    return
-            self._wait(wanted, timeout_s)
+                n_written, wanted = 0, select.POLLIN
+            rest = rest[n_written:]
+            if not rest:
+                return
+            has_begun = has_begun or n_written > 0
+            try:
+                self._wait(wanted, timeout_s)
+            except TimeoutError:
+                self._unsent = rest if has_begun else None
+                raise
 
     def read(self, timeout_s: float) -> bytes:
         """Read what is there, waiting for it if need be; nothing when the other side hung up.

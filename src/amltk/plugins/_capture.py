@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, TextIO
 
 from amltk.exceptions import CommError
-from amltk.plugins._inline import InlineLine
+from amltk.plugins._inline import InlineLine, open_line
 from amltk.plugins._line import Line, Ticket, connect
 from amltk.plugins._wire import STREAMS, Kind, frame
 
@@ -106,9 +106,7 @@ class _Sender:
         """Return this process's line; a forked child gets one of its own."""
         line = self._line
         if line is None or line.pid != os.getpid():
-            channel = self._ticket.inline
-            line = Line(self._ticket) if channel is None else InlineLine(channel)
-            self._line = line
+            line = self._line = open_line(self._ticket)
         return line
 
     def _report(self, line: Line | InlineLine) -> bool:

@@ -49,6 +49,9 @@ class ChannelPlugin(WorkerPlugin):
 
     layer: ClassVar[Layer] = Layer.CHANNEL
 
+    #: Whether calls get a channel; a plugin that can do without says so before it is attached.
+    uses_channel: bool = True
+
     #: Sets of options are compared: plugins with equal ones share a server.
     listening: Listening
 
@@ -81,7 +84,9 @@ class ChannelPlugin(WorkerPlugin):
             InvalidOptionError: When workers of the task's engine cannot reach the driver.
         """
         traits = task.scheduler.traits
-        if traits.shares_machine is False and self.listening.host in _HERE:
+        if not self.uses_channel:
+            return
+        if not self.can_reach(task):
             why = (
                 f"its workers run on other machines, and {self.listening.host or LOOPBACK} is "
                 f"reached from this one only; give host= an address of this machine that they reach, and tls= where "
@@ -95,13 +100,18 @@ class ChannelPlugin(WorkerPlugin):
             )
             raise refuse_engine(self, task, why)
 
+    def can_reach(self, task: Task[..., Any]) -> bool:
+        """Tell whether workers of the task's engine reach the driver, as far as is known."""
+        elsewhere = task.scheduler.traits.shares_machine is False
+        return not elsewhere or self.listening.host not in _HERE
+
     def pre_submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> PlannedCall | None:
         """Give the call a channel."""
         planned = super().pre_submit(fn, *args, **kwargs)
         task = self.task
-        if planned is None or task is None:
+        if planned is None or task is None or not self.uses_channel:
             return planned
         listening = self.listening
         exchange = task.scheduler.service(

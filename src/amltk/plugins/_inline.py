@@ -11,10 +11,21 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import CommTimeoutError
+from amltk.plugins._line import Line, Ticket
 from amltk.plugins._wire import Kind
 
 if TYPE_CHECKING:
     from amltk.plugins._exchange import Channel
+
+
+def open_line(ticket: Ticket) -> Line | InlineLine:
+    """Open a line to the driver, the one that fits where the call runs.
+
+    Raises:
+        CommConnectionError: When the driver cannot be reached.
+    """
+    channel = ticket.inline
+    return Line(ticket) if channel is None else InlineLine(channel)
 
 
 class InlineLine:

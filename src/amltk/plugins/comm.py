@@ -25,7 +25,7 @@ from amltk.events import Event
 from amltk.exceptions import CommConnectionError, CommError, InvalidOptionError
 from amltk.executors.envelope import dumps
 from amltk.plugins._channel import ChannelPlugin
-from amltk.plugins._inline import InlineLine
+from amltk.plugins._inline import InlineLine, open_line
 from amltk.plugins._line import Line, Ticket, name_of
 from amltk.plugins._wire import Kind
 from amltk.scheduling.plugin import Wrapped
@@ -194,8 +194,7 @@ class Comm:
             raise CommConnectionError(message)
         if isinstance(line, Line):
             line.abandon()
-        channel = self._ticket.inline
-        self._line = Line(self._ticket) if channel is None else InlineLine(channel)
+        self._line = open_line(self._ticket)
         return self._line
 
     def _close(self, error: BaseException | None) -> None:

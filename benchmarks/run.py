@@ -18,6 +18,7 @@ from typing import Any
 import rows_calls
 import rows_engines
 import rows_events
+import rows_plugins
 import rows_queue
 import rows_startup
 from measure import Result, Row, profile
@@ -30,6 +31,7 @@ ROWS = [
     *rows_queue.ROWS,
     *rows_startup.ROWS,
     *rows_engines.ROWS,
+    *rows_plugins.ROWS,
 ]
 
 

@@ -19,9 +19,9 @@ COVERED_BY = {
 
 
 def modules():
-    """Return the modules that are not private, as paths below the source."""
+    """Return the modules that are not private, nor in a private room, as paths below the source."""
     paths = (path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
-    return {path for path in paths if not path.name.startswith("_")}
+    return {path for path in paths if not any(part.startswith("_") for part in path.parts)}
 
 
 def mirror_of(module):

@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 
 from amltk import Comm, Scheduler, Task
 from amltk.exceptions import CommConnectionError, UnprotectedWarning
-from amltk.plugins import _exchange, _line, _wire
-from amltk.plugins._exchange import Exchange, Listening
-from amltk.plugins._line import Line, Ticket
-from amltk.plugins._wire import Kind
+from amltk.plugins._channel import exchange, wire
+from amltk.plugins._channel.exchange import Exchange, Listening
+from amltk.plugins._channel.line import Line
+from amltk.plugins._channel.ticket import Ticket, name_of
+from amltk.plugins._channel.wire import Kind
 
 exploded = []
 
@@ -130,53 +131,53 @@ class TestStrangers:
 
     def test_a_proof_that_was_overheard_is_of_no_use(self, door):
         with door.knock() as first:
-            greeting = first.recv(_wire.GREETING_BYTES)
-            nonce = greeting[len(_wire.MAGIC) :]
-            proof = _wire.proof_of(door.ticket.token, b"worker", nonce, b"n" * 32)
-            overheard = _wire.MAGIC + door.ticket.channel_id + b"n" * 32 + proof
+            greeting = first.recv(wire.GREETING_BYTES)
+            nonce = greeting[len(wire.MAGIC) :]
+            proof = wire.proof_of(door.ticket.token, b"worker", nonce, b"n" * 32)
+            overheard = wire.MAGIC + door.ticket.channel_id + b"n" * 32 + proof
             first.sendall(overheard)
-            assert len(first.recv(_wire.PROOF_BYTES)) == _wire.PROOF_BYTES
+            assert len(first.recv(wire.PROOF_BYTES)) == wire.PROOF_BYTES
         with door.knock() as second:
-            second.recv(_wire.GREETING_BYTES)
+            second.recv(wire.GREETING_BYTES)
             second.sendall(overheard)
             assert hang_up_of(second) == b""
 
     def test_a_proof_cannot_be_sent_back_to_where_it_came_from(self):
         token, one, two = os.urandom(32), os.urandom(32), os.urandom(32)
-        assert _wire.proof_of(token, b"worker", one, two) != _wire.proof_of(
+        assert wire.proof_of(token, b"worker", one, two) != wire.proof_of(
             token, b"driver", one, two
         )
 
     def test_nothing_is_unpickled_before_the_handshake(self, door):
         with door.knock() as sock:
-            sock.sendall(_wire.frame(Kind.MESSAGE, 0, pickle.dumps(Bomb())))
+            sock.sendall(wire.frame(Kind.MESSAGE, 0, pickle.dumps(Bomb())))
             hang_up_of(sock)
-        reply = _wire.MAGIC + door.ticket.channel_id + os.urandom(64)
+        reply = wire.MAGIC + door.ticket.channel_id + os.urandom(64)
         with door.knock() as sock:
-            sock.sendall(reply + _wire.frame(Kind.MESSAGE, 0, pickle.dumps(Bomb())))
+            sock.sendall(reply + wire.frame(Kind.MESSAGE, 0, pickle.dumps(Bomb())))
             hang_up_of(sock)
         assert door.works()
         assert exploded == []
 
     def test_who_says_nothing_is_dropped_after_a_while_and_disturbs_nobody(self, monkeypatch):
-        monkeypatch.setattr(_wire, "HANDSHAKE_S", 1.0)
+        monkeypatch.setattr(wire, "HANDSHAKE_S", 1.0)
         with Door() as door, door.knock() as silent:
             began = time.monotonic()
             assert door.works()
-            assert len(hang_up_of(silent)) == _wire.GREETING_BYTES
+            assert len(hang_up_of(silent)) == wire.GREETING_BYTES
             assert time.monotonic() - began < 10
 
     def test_a_crowd_of_strangers_does_not_keep_workers_out(self, door):
-        crowd = [door.knock() for _ in range(_exchange.MAX_STRANGERS + 50)]
+        crowd = [door.knock() for _ in range(exchange.MAX_STRANGERS + 50)]
         try:
             assert door.works()
-            support.wait_until(lambda: len(door.exchange._strangers) <= _exchange.MAX_STRANGERS)
+            support.wait_until(lambda: len(door.exchange._strangers) <= exchange.MAX_STRANGERS)
         finally:
             for sock in crowd:
                 sock.close()
 
     def test_one_channel_has_no_more_connections_than_it_may(self, monkeypatch, door):
-        monkeypatch.setattr(_exchange, "MAX_PEERS", 2)
+        monkeypatch.setattr(exchange, "MAX_PEERS", 2)
         lines = [Line(door.stranger()) for _ in range(2)]
         with pytest.raises(CommConnectionError):
             Line(door.stranger())
@@ -217,7 +218,7 @@ class Impostor:
 
 class TestImpostors:
     def test_a_worker_does_not_believe_who_does_not_know_its_token(self, door):
-        impostor = Impostor(_wire.MAGIC + b"n" * 32, b"p" * 32)
+        impostor = Impostor(wire.MAGIC + b"n" * 32, b"p" * 32)
         refused = pytest.raises(CommConnectionError, match="not the driver of this call")
         with impostor as address, refused:
             Line(door.stranger(address=address))
@@ -261,7 +262,7 @@ QUIET = settings(
 @pytest.mark.slow
 class TestFuzz:
     @QUIET
-    @given(data=st.one_of(st.binary(min_size=1), st.binary().map(lambda b: _wire.MAGIC + b)))
+    @given(data=st.one_of(st.binary(min_size=1), st.binary().map(lambda b: wire.MAGIC + b)))
     def test_whatever_a_stranger_says_the_door_holds(self, door, data):
         with door.knock() as sock:
             sock.sendall(data)
@@ -275,7 +276,7 @@ class TestFuzz:
         logging.disable(logging.ERROR)  # what makes no sense is logged
         try:
             line = Line(door.stranger())
-            sock = line._socket._sock
+            sock = line._connection._sock
             sock.setblocking(True)
             try:
                 sock.sendall(b"".join(frames))
@@ -290,7 +291,7 @@ class TestFuzz:
 
     def test_a_frame_that_is_too_large_is_not_waited_for(self, door, caplog):
         line = Line(door.stranger())
-        sock = line._socket._sock
+        sock = line._connection._sock
         sock.setblocking(True)
         sock.sendall(struct.pack(">IBI", door.ticket.max_bytes + 1, Kind.MESSAGE, 0))
         assert hang_up_of(sock) == b""
@@ -510,4 +511,4 @@ class TestOtherHosts:
 
 def test_plugins_with_equal_settings_share_a_server(sequential):
     assert Comm.Plugin(host="127.0.0.1").listening == Listening(host="127.0.0.1")
-    assert _line.name_of(("127.0.0.1", 80)) == "127.0.0.1:80"
+    assert name_of(("127.0.0.1", 80)) == "127.0.0.1:80"

@@ -21,7 +21,7 @@ from amltk.exceptions import (
     InvalidOptionError,
     WorkerDiedError,
 )
-from amltk.plugins._exchange import Exchange
+from amltk.plugins._channel.exchange import Exchange
 from amltk.scheduling.plugin import Layer, WorkerPlugin, Wrapped
 from amltk.testing.contracts import PluginContract
 from amltk.testing.contracts.plugin import ENGINES, work
@@ -572,6 +572,16 @@ def test_a_flood_to_a_slow_driver_is_held_back_in_bounded_memory():
     assert n_heard == 100_000
     # 100 MB were sent.
     assert most - before < 40 << 20
+
+
+@pytest.mark.slow
+def test_a_worker_that_connects_waits_for_a_driver_that_is_busy():
+    task, seen = connected(talk, Scheduler.with_processes(2))
+    task.on_request(lambda msg: msg.respond(msg.data))
+    task.on_message(lambda: time.sleep(7), limit=1)
+    futures = run(task, (1,), (2,), (3,))
+    assert [future.result() for future in futures] == [1, 2, 3]
+    assert seen.count(("close", 0)) == seen.count(("close", 1)) == seen.count(("close", 2)) == 1
 
 
 @pytest.mark.slow

@@ -24,10 +24,10 @@ from amltk.testing.contracts import PluginContract
 
 wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
 
-from amltk.plugins._wandb_guard import CallThread, TooSlowError, reports  # noqa: E402
-from amltk.plugins._wandb_run import open_run  # noqa: E402
-from amltk.plugins._wandb_settings import Plan  # noqa: E402
-from amltk.plugins._wandb_values import flat, nan_as_text  # noqa: E402
+from amltk.plugins._wandb.guard import CallThread, TooSlowError, reports  # noqa: E402
+from amltk.plugins._wandb.run import open_run  # noqa: E402
+from amltk.plugins._wandb.settings import Plan  # noqa: E402
+from amltk.plugins._wandb.values import flat, nan_as_text  # noqa: E402
 from amltk.plugins.wandb import Tracked, WandbPlugin  # noqa: E402
 
 

@@ -18,9 +18,11 @@ from contextlib import ExitStack, suppress
 from typing import Any, TextIO
 
 from amltk.exceptions import CommError
-from amltk.plugins._inline import InlineLine, open_line
-from amltk.plugins._line import Line, Ticket, connect
-from amltk.plugins._wire import STREAMS, Kind, frame
+from amltk.plugins._channel.connection import connect
+from amltk.plugins._channel.inline import InlineLine, open_line
+from amltk.plugins._channel.line import Line
+from amltk.plugins._channel.ticket import Ticket
+from amltk.plugins._channel.wire import STREAMS, Kind, frame
 
 #: How long a call waits for a driver that does not keep up, before a record is dropped and counted.
 _PATIENCE_S = 1.0

@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self
 from amltk.events import Event
 from amltk.exceptions import CommConnectionError, CommError, InvalidOptionError
 from amltk.executors.envelope import dumps
-from amltk.plugins._channel import ChannelPlugin
-from amltk.plugins._inline import InlineLine, open_line
-from amltk.plugins._line import Line, Ticket, name_of
-from amltk.plugins._wire import Kind
+from amltk.plugins._channel.inline import InlineLine, open_line
+from amltk.plugins._channel.line import Line
+from amltk.plugins._channel.plugin import ChannelPlugin
+from amltk.plugins._channel.ticket import Ticket, name_of
+from amltk.plugins._channel.wire import Kind
 from amltk.scheduling.plugin import Wrapped
 
 if TYPE_CHECKING:
-    from amltk.plugins._exchange import Channel, Reply
+    from amltk.plugins._channel.channel import Channel, Reply
     from amltk.scheduling.future import Future
     from amltk.scheduling.plugin import PlannedCall
     from amltk.scheduling.task import Task

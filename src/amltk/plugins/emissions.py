@@ -19,6 +19,7 @@ from amltk._optional import require
 from amltk.events import Event
 from amltk.exceptions import InvalidOptionError
 from amltk.plugins import _meter
+from amltk.plugins._channel.notes import NotePlugin
 from amltk.plugins._meter import (
     CallEmissions,
     Measured,
@@ -26,7 +27,6 @@ from amltk.plugins._meter import (
     Meter,
     codecarbon,
 )
-from amltk.plugins._notes import NotePlugin
 from amltk.scheduling.plugin import Layer, refuse_engine
 
 if TYPE_CHECKING:

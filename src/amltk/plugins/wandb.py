@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from amltk._optional import require
 from amltk.exceptions import InvalidOptionError
-from amltk.plugins._wandb_background import Background
-from amltk.plugins._wandb_calls import Tracked, TrialLike
-from amltk.plugins._wandb_run import GuardedRun
-from amltk.plugins._wandb_scheduler import SchedulerTracker
-from amltk.plugins._wandb_settings import (
+from amltk.plugins._wandb.background import Background
+from amltk.plugins._wandb.calls import Tracked, TrialLike
+from amltk.plugins._wandb.run import GuardedRun
+from amltk.plugins._wandb.scheduler import SchedulerTracker
+from amltk.plugins._wandb.settings import (
     Plan,
     RunSettings,
     folder_of,
@@ -33,7 +33,7 @@ from amltk.plugins._wandb_settings import (
     tags_of,
     text_of,
 )
-from amltk.plugins._wandb_trackers import TaskTracker, TrialTracker, new_id
+from amltk.plugins._wandb.trackers import TaskTracker, TrialTracker, new_id
 
 if TYPE_CHECKING:
     from amltk.scheduling.scheduler import Scheduler

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from amltk.events import Event
 from amltk.exceptions import InvalidOptionError
 from amltk.plugins._capture import Capture
-from amltk.plugins._channel import ChannelPlugin
-from amltk.plugins._wire import STREAMS, Kind
+from amltk.plugins._channel.plugin import ChannelPlugin
+from amltk.plugins._channel.wire import STREAMS, Kind
 from amltk.scheduling.plugin import Layer, Wrapped
 
 if TYPE_CHECKING:
-    from amltk.plugins._exchange import Channel, Reply
-    from amltk.plugins._line import Ticket
+    from amltk.plugins._channel.channel import Channel, Reply
+    from amltk.plugins._channel.ticket import Ticket
     from amltk.scheduling.future import Future
 
 logger: logging.Logger = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any, Self
 
-from amltk.plugins._wandb_guard import CallThread, Nothing, TooSlowError, attempt, reports
-from amltk.plugins._wandb_opening import finish_late, init_run, is_misuse
-from amltk.plugins._wandb_settings import Plan, RunSettings
-from amltk.plugins._wandb_values import nan_as_text
+from amltk.plugins._wandb.guard import CallThread, Nothing, TooSlowError, attempt, reports
+from amltk.plugins._wandb.opening import finish_late, init_run, is_misuse
+from amltk.plugins._wandb.settings import Plan, RunSettings
+from amltk.plugins._wandb.values import nan_as_text
 
 #: A use of the run that takes no longer costs nothing of the time that a call waits for wandb.
 FREE_S = 0.1

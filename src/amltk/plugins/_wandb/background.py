@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from amltk.plugins._wandb_guard import attempt, reports
+from amltk.plugins._wandb.guard import attempt, reports
 
 
 class Background:

@@ -17,8 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from amltk.exceptions import InvalidOptionError, UnprotectedWarning
-from amltk.plugins._exchange import LOOPBACK, Channel, Exchange, Listening, Reply
-from amltk.plugins._wire import Kind
+from amltk.plugins._channel.channel import Channel, Reply
+from amltk.plugins._channel.exchange import LOOPBACK, Exchange, Listening
+from amltk.plugins._channel.wire import Kind
 from amltk.scheduling.plugin import Layer, WorkerPlugin, refuse_engine
 
 if TYPE_CHECKING:

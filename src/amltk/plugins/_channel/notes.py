@@ -7,13 +7,13 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from amltk.executors.envelope import dumps
-from amltk.plugins._channel import ChannelPlugin
-from amltk.plugins._inline import open_line
-from amltk.plugins._wire import Kind
+from amltk.plugins._channel.inline import open_line
+from amltk.plugins._channel.plugin import ChannelPlugin
+from amltk.plugins._channel.wire import Kind
 
 if TYPE_CHECKING:
-    from amltk.plugins._exchange import Channel, Reply
-    from amltk.plugins._line import Ticket
+    from amltk.plugins._channel.channel import Channel, Reply
+    from amltk.plugins._channel.ticket import Ticket
     from amltk.scheduling.future import Future
 
 logger: logging.Logger = logging.getLogger(__name__)

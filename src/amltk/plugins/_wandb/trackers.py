@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from amltk.exceptions import InvalidOptionError
-from amltk.plugins._wandb_background import Background
-from amltk.plugins._wandb_calls import (
+from amltk.plugins._wandb.background import Background
+from amltk.plugins._wandb.calls import (
     KEY,
     PLAN,
     Ending,
@@ -29,11 +29,11 @@ from amltk.plugins._wandb_calls import (
     is_noted,
     trial_of,
 )
-from amltk.plugins._wandb_guard import RETRY_AFTER_S, attempt, reports
-from amltk.plugins._wandb_opening import was_opened
-from amltk.plugins._wandb_run import open_run
-from amltk.plugins._wandb_settings import Plan, RunSettings
-from amltk.plugins._wandb_values import short_repr
+from amltk.plugins._wandb.guard import RETRY_AFTER_S, attempt, reports
+from amltk.plugins._wandb.opening import was_opened
+from amltk.plugins._wandb.run import open_run
+from amltk.plugins._wandb.settings import Plan, RunSettings
+from amltk.plugins._wandb.values import short_repr
 from amltk.scheduling.plugin import Layer, WorkerPlugin
 
 if TYPE_CHECKING:

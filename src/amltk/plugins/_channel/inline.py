@@ -11,11 +11,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import CommTimeoutError
-from amltk.plugins._line import Line, Ticket
-from amltk.plugins._wire import Kind
+from amltk.plugins._channel.line import Line
+from amltk.plugins._channel.ticket import Ticket
+from amltk.plugins._channel.wire import Kind
 
 if TYPE_CHECKING:
-    from amltk.plugins._exchange import Channel
+    from amltk.plugins._channel.channel import Channel
 
 
 def open_line(ticket: Ticket) -> Line | InlineLine:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amltk.plugins._wandb_background import Background
-from amltk.plugins._wandb_run import GuardedRun, open_run
-from amltk.plugins._wandb_settings import Plan, RunSettings
+from amltk.plugins._wandb.background import Background
+from amltk.plugins._wandb.run import GuardedRun, open_run
+from amltk.plugins._wandb.settings import Plan, RunSettings
 
 if TYPE_CHECKING:
     from amltk.scheduling.future import Future

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from amltk.plugins._wandb_settings import Plan, RunSettings
-from amltk.plugins._wandb_values import nan_as_text
+from amltk.plugins._wandb.settings import Plan, RunSettings
+from amltk.plugins._wandb.values import nan_as_text
 
 #: The variable by which wandb hands its service on to child processes.
 _SERVICE = "WANDB_SERVICE"

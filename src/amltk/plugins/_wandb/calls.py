@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from amltk.plugins._wandb_guard import attempt, describe
-from amltk.plugins._wandb_run import GuardedRun, open_run
-from amltk.plugins._wandb_settings import Plan, RunSettings
-from amltk.plugins._wandb_values import flat, plain, short
+from amltk.plugins._wandb.guard import attempt, describe
+from amltk.plugins._wandb.run import GuardedRun, open_run
+from amltk.plugins._wandb.settings import Plan, RunSettings
+from amltk.plugins._wandb.values import flat, plain, short
 from amltk.scheduling.plugin import Wrapped
 
 #: The keyword under which a plan travels beside a call's arguments.

@@ -27,6 +27,9 @@ _PAUSE_S = 0.1
 #: What trying again does not change.
 _FINAL = (TimeoutError, ConnectionRefusedError, ssl.SSLCertVerificationError)
 
+#: As ``select.poll`` knows them, where there is that.
+_READING, _WRITING = 1, 4
+
 _READ_BYTES = 1 << 16
 _SEND_BYTES = 1 << 20
 
@@ -84,14 +87,14 @@ class Connection:
 
     def _write_on(self, rest: memoryview, timeout_s: float, *, has_begun: bool) -> None:
         while True:
-            wanted = select.POLLOUT
+            wanted = _WRITING
             try:
                 with self._lock:
                     n_written = self._sock.send(rest)
             except (BlockingIOError, ssl.SSLWantWriteError):
                 n_written = 0
             except ssl.SSLWantReadError:
-                n_written, wanted = 0, select.POLLIN
+                n_written, wanted = 0, _READING
             rest = rest[n_written:]
             if not rest:
                 return
@@ -109,14 +112,14 @@ class Connection:
             TimeoutError: When nothing came for so long.
         """
         while True:
-            wanted = select.POLLIN
+            wanted = _READING
             try:
                 with self._lock:
                     return self._sock.recv(_READ_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError):
                 pass
             except ssl.SSLWantWriteError:
-                wanted = select.POLLOUT
+                wanted = _WRITING
             self._wait(wanted, timeout_s)
 
     def close(self) -> None:
@@ -127,10 +130,18 @@ class Connection:
         number = self._sock.fileno()
         if number < 0:
             raise ConnectionAbortedError  # another thread of the call has closed it
-        poll = select.poll()
-        poll.register(number, wanted)
-        if not poll.poll(timeout_s * 1000):
+        if not _is_ready(number, wanted, timeout_s):
             raise TimeoutError
+
+
+def _is_ready(number: int, wanted: int, timeout_s: float) -> bool:
+    """Wait until something can be read from a socket or written to it."""
+    if not hasattr(select, "poll"):  # Windows, where numbers may be as large as they like
+        reads, writes = ([number], []) if wanted == _READING else ([], [number])
+        return any(select.select(reads, writes, [], timeout_s))
+    poll = select.poll()
+    poll.register(number, wanted)
+    return bool(poll.poll(timeout_s * 1000))
 
 
 def connect(ticket: Ticket) -> socket.socket:

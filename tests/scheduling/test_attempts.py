@@ -29,7 +29,9 @@ def test_a_number_of_seconds_can_be_waited_for(value):
 )
 def test_anything_else_is_refused_with_the_name_of_the_plugin(value):
     assert not is_delay(value)
-    with pytest.raises(InvalidOptionError, match=r'plugin "mine" wants .* seconds; let its') as info:
+    with pytest.raises(
+        InvalidOptionError, match=r'plugin "mine" wants .* seconds; let its'
+    ) as info:
         check_delay(value, "mine")
     assert info.value.value is value
 

@@ -9,10 +9,13 @@ from functools import partial
 import pytest
 import support
 
+from amltk._future import LightFuture
 from amltk.exceptions import WorkerDiedError, WouldDeadlockError
 from amltk.executors.registry import adopt, portable
 from amltk.executors.sequential import SequentialExecutor
+from amltk.executors.traits import Traits
 from amltk.scheduling.calls import CallBook
+from amltk.testing import ManualExecutor
 
 
 class Alarm:
@@ -33,7 +36,7 @@ class Alarm:
 class Listener:
     """An audience that has each call tried again after a second, unless the test says otherwise."""
 
-    intervenes = True
+    may_hold = may_retry = True
 
     def __init__(self, told):
         self.told = told
@@ -49,6 +52,24 @@ class Listener:
     def __getattr__(self, name):
         note = {"call_ended": "ended", "call_raised": "raised", "call_cancelled": "cancelled"}
         return lambda future, *_: name in note and self.told.append((note[name], future.number))
+
+
+class EndingFuture(LightFuture):
+    """The future of a call whose worker ends some time after it was asked to."""
+
+    def cancel(self):
+        return super().cancel() or not self.done()
+
+
+class EndingExecutor(ManualExecutor):
+    """Can end running calls; the test says when their workers are gone."""
+
+    traits = Traits(pickles=False, ends_running_calls=True)
+
+    def submit(self, fn, /, *args, **kwargs):
+        super().submit(fn, *args, **kwargs)
+        self.calls[-1].future = EndingFuture()
+        return self.calls[-1].future
 
 
 class Desk:
@@ -225,6 +246,8 @@ class TestAttempts:
         future = either.submit_and_fail()
         either.book.is_open = False
         either.alarms[0].ring()
+        assert future._inner is None
+        assert not either.book._backlog
         either.book.cancel_all_pending()
         either.work()
         assert str(future.exception()) == "no"
@@ -266,6 +289,18 @@ class TestAttempts:
         desk.alarms[0].ring()
         desk.book.is_open = False
         assert future.cancel()
+        desk.work()
+        assert desk.told[-1] == ("cancelled", 0)
+
+    def test_an_attempt_that_is_cancelled_while_it_runs_is_so_even_as_the_book_closes(self):
+        executor = EndingExecutor()
+        desk = Desk(executor)
+        future = desk.submit_and_fail()
+        desk.alarms[0].ring()
+        executor.calls[1].start()
+        assert future.cancel()
+        desk.book.is_open = False
+        executor.calls[1].future._set_cancelled()
         desk.work()
         assert desk.told[-1] == ("cancelled", 0)
 

@@ -5,16 +5,21 @@ What it has from ``LightFuture`` is tested in ``tests/test_future.py``.
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
+from collections import Counter
 from concurrent.futures import CancelledError, as_completed
+from queue import SimpleQueue
 
 import pytest
 import support
 
-from amltk import Scheduler, SequentialExecutor, Task
+from amltk import Scheduler, SequentialExecutor, Task, TaskPlugin
 from amltk.exceptions import WouldDeadlockError
 from amltk.testing import ManualExecutor, VirtualClock
+
+ExitCode = Scheduler.ExitCode
 
 
 def drive(scheduler, coroutine_function):
@@ -316,6 +321,114 @@ class TestDoneCallbacks:
         scheduler.on_future_done(lambda: order.append("event"))
         scheduler.run()
         assert order == ["callback", "event"]
+
+
+class Again(TaskPlugin):
+    """Has a call tried again ten seconds after a KeyError."""
+
+    def retry(self, future, error):
+        return 10 if isinstance(error, KeyError) else None
+
+
+class TestBetweenAttempts:
+    def test_it_neither_runs_nor_is_done(self, scheduler, manual):
+        task = Task(support.double, scheduler, plugins=Again())
+
+        async def main():
+            future = task(21)
+            states = []
+            manual.calls[0].start()
+            manual.calls[0].fail(KeyError("first"))
+            await asyncio.sleep(5)
+            states.append((future.running(), future.done(), len(manual.calls)))
+            await asyncio.sleep(10)
+            manual.calls[1].start()
+            states.append((future.running(), future.done(), len(manual.calls)))
+            manual.calls[1].finish()
+            return states, await future
+
+        assert drive(scheduler, main) == ([(False, False, 1), (True, False, 2)], 42)
+
+    def test_who_awaits_it_gets_the_outcome_of_the_last_one(self, scheduler, manual):
+        task = Task(support.double, scheduler, plugins=Again())
+
+        async def main():
+            future = task(21)
+            heard = []
+            future.add_done_callback(lambda done: heard.append(done.exception()))
+            for call in range(3):
+                manual.calls[call].fail(KeyError(call) if call < 2 else ValueError("last"))
+                await asyncio.sleep(15)
+            with pytest.raises(ValueError, match="last") as info:
+                await future
+            assert heard == [info.value]
+            return info.value.__notes__
+
+        notes = ["attempt 1 failed with KeyError: 0", "attempt 2 failed with KeyError: 1"]
+        assert drive(scheduler, main) == notes
+
+    def test_who_stops_awaiting_cancels_the_call(self, scheduler, manual):
+        task = Task(support.double, scheduler, plugins=Again())
+
+        async def main():
+            future = task(21)
+            manual.calls[0].fail(KeyError("first"))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(future, 5)
+            await asyncio.sleep(15)
+            return future.cancelled(), len(manual.calls)
+
+        assert drive(scheduler, main) == (True, 1)
+
+    def test_a_call_that_ran_in_the_loop_goes_back_to_where_it_can_be_cancelled(self):
+        scheduler = Scheduler.with_sequential()
+
+        class CancelIt(TaskPlugin):
+            def retry(self, future, error):
+                said.extend([future.running(), future.cancel(), future.cancelled()])
+                return 0
+
+        said = []
+        task = Task(support.fail, scheduler, plugins=CancelIt())
+        scheduler.on_start(lambda: task())
+        assert scheduler.run() is Scheduler.ExitCode.EXHAUSTED
+        assert said == [False, True, True]
+
+    def test_whoever_cancels_whenever_each_call_ends_once_as_was_said(self):
+        """Threads cancel calls that fail and rest and start again, at any moment of it."""
+        tried, n_calls, n_cancellers = SimpleQueue(), 1000, 4
+
+        class Soon(TaskPlugin):
+            def retry(self, future, error):
+                tried.put(future)
+                return future.number % 3 * 0.0004
+
+        def cancel():
+            while (future := tried.get(timeout=40)) is not None:
+                said.append(future.cancel() and (future.cancelled() or future.exception(20)))
+
+        said, ends = [], Counter()
+        scheduler = Scheduler.with_threads(2)
+        task = Task(support.fail, scheduler, plugins=Soon())
+        task.on_done(lambda future: ends.update([future]))
+        task.on_cancelled(lambda future: ends.update([future]))
+        cancellers = [threading.Thread(target=cancel) for _ in range(n_cancellers)]
+        scheduler.on_start(lambda: [task() for _ in range(n_calls)])
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            for canceller in cancellers:
+                canceller.start()
+            assert scheduler.run(timeout=40, end_on_exception=False) is ExitCode.EXHAUSTED
+        finally:
+            sys.setswitchinterval(interval)
+            for _ in cancellers:
+                tried.put(None)
+            for canceller in cancellers:
+                canceller.join()
+        assert set(said) <= {True, False}
+        assert (len(ends), set(ends.values())) == (n_calls, {1})
+        assert task.event_counts[Task.F_CANCELLED] == n_calls
 
 
 def test_each_is_a_key_of_its_own():

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from amltk.plugins.emissions import CallEmissions as CallEmissions
     from amltk.plugins.emissions import EmissionsTracker as EmissionsTracker
     from amltk.plugins.limiter import CallLimiter as CallLimiter
+    from amltk.plugins.retry import Retry as Retry
     from amltk.plugins.threadpoolctl import ThreadPoolCTLPlugin as ThreadPoolCTLPlugin
     from amltk.plugins.wandb import WandbPlugin as WandbPlugin
     from amltk.plugins.warning_filter import CaughtWarning as CaughtWarning
@@ -22,6 +23,7 @@ _WHERE = {
     "CaughtWarning": "amltk.plugins.warning_filter",
     "Comm": "amltk.plugins.comm",
     "EmissionsTracker": "amltk.plugins.emissions",
+    "Retry": "amltk.plugins.retry",
     "ThreadPoolCTLPlugin": "amltk.plugins.threadpoolctl",
     "WandbPlugin": "amltk.plugins.wandb",
     "WarningFilter": "amltk.plugins.warning_filter",
@@ -34,6 +36,7 @@ __all__ = [
     "CaughtWarning",
     "Comm",
     "EmissionsTracker",
+    "Retry",
     "ThreadPoolCTLPlugin",
     "WandbPlugin",
     "WarningFilter",

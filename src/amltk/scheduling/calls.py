@@ -116,7 +116,7 @@ class CallBook:
             try:
                 if audience is not None:
                     audience.call_accepted(future)
-                    if audience.intervenes:
+                    if audience.may_retry:
                         future._plan = function, args, kwargs, view
                 if self.engine.traits.runs_inline:
                     self._backlog.append((future, function, args, kwargs, view))
@@ -238,33 +238,36 @@ class CallBook:
             return  # settled before, by who cancelled it
         if inner is not future and inner is not future._inner:
             return  # an earlier attempt, whose outcome was told of twice
-        audience = future._audience
-        if audience is not None and audience.intervenes:
+        audience, bug = future._audience, None
+        if audience is not None and audience.may_hold:
             again = partial(self.handoff.put, (self._settle, future, inner))
             try:
                 if audience.call_held(future, again):
                     return
-            except BaseException:  # the run ends because of it
-                self._conclude(future, *self._outcome_of(inner))
-                raise
-        stimulus, value = self._outcome_of(inner)
-        if future._plan is None or not self._settle_attempt(future, stimulus, value):
+            except BaseException as error:  # raised below, when the call is completed
+                future._plan, bug = None, error
+        ending, value = self.engine.outcome_of(inner)
+        stimulus = _stimulus_of(ending, value)
+        may_go_on = future._plan is not None and stimulus is not Stimulus.RETURN
+        if not may_go_on or not self._goes_on(future, stimulus, value):
             self._conclude(future, stimulus, value)
+        if bug is not None:
+            raise bug
 
-    def _settle_attempt(self, future: Future[Any], stimulus: Stimulus, value: Any) -> bool:
-        """Take care of an outcome that may not be the call's; tell whether it was none."""
+    def _goes_on(self, future: Future[Any], stimulus: Stimulus, value: Any) -> bool:
+        """See to what may not be the outcome of a call that may be tried again.
+
+        Returns:
+            Whether that was done; if not, it is the outcome.
+        """
         if self._calls.state_of(future.number) is not CallState.SUBMITTED:
             return False  # its end was asked for
         if stimulus is Stimulus.CANCEL:  # maybe by the run, which keeps attempts from starting
             return not (self.is_open or future._cancel_asked) and self._end_rest(future)
-        if stimulus is Stimulus.RETURN or not self.is_open:
+        if not self.is_open:
             return False
         self._rest(future, value)
         return True
-
-    def _outcome_of(self, inner: StandardFuture[Any]) -> tuple[Stimulus, Any]:
-        ending, value = self.engine.outcome_of(inner)
-        return _stimulus_of(ending, value), value
 
     def _rest(self, future: Future[Any], error: BaseException) -> None:
         """Have a call tried once more if a plugin says so; if none does, it is over."""
@@ -326,17 +329,13 @@ class CallBook:
         """Complete a call and tell everybody."""
         telling = self._calls.apply(future.number, stimulus)
         del self._futures[future.number]
-        audience = future._audience
-        try:
-            if audience is not None:
+        audience, bug = future._audience, None
+        if audience is not None:
+            try:
                 audience.call_ended(future)
-        finally:
-            _complete(future, telling, value)
-            self._tell(future, audience, telling, value)
-
-    def _tell(
-        self, future: Future[Any], audience: Audience | None, telling: Telling, value: Any
-    ) -> None:
+            except BaseException as error:  # raised below, when everybody is told
+                bug = error
+        _complete(future, telling, value)
         if telling is Telling.RETURNED:
             self._emit(happenings.FUTURE_DONE, future)
             if audience is not None:
@@ -350,6 +349,8 @@ class CallBook:
             self._emit(happenings.FUTURE_CANCELLED, future)
             if audience is not None:
                 audience.call_cancelled(future)
+        if bug is not None:
+            raise bug
 
     def _settle_late(self, entry: Entry) -> None:
         """Complete a call that ended after the run: no event tells, but nobody waits in vain."""

@@ -17,16 +17,16 @@ R = TypeVar("R")
 class Audience(Protocol):
     """Who is told about the life of a call, beside the scheduler's listeners: its task."""
 
+    #: Whether there is anybody who may hold an outcome back.
+    may_hold: bool
+    #: Whether there is anybody who may have a call tried again.
+    may_retry: bool
+
     def call_accepted(self, future: Future[Any]) -> None:
         """A call is about to be handed to the executor; in the submitting thread."""
 
     def call_retracted(self, future: Future[Any]) -> None:
         """The executor did not take it; in the submitting thread."""
-
-    @property
-    def intervenes(self) -> bool:
-        """Whether there is anybody who may hold a call back or have it tried again."""
-        ...
 
     def call_held(self, future: Future[Any], release: Callable[[], object]) -> bool:
         """Tell whether the outcome of an attempt has to wait until ``release`` is called."""

@@ -24,6 +24,7 @@ from typing import (
     Protocol,
     Self,
     TypeVar,
+    cast,
 )
 
 from amltk.events import Emitter, Event, Subscriber
@@ -45,8 +46,20 @@ Q = ParamSpec("Q")
 SelfT = TypeVar("SelfT", bound="Task[..., Any]")
 
 
-#: Subscribers that a plugin adds.
-_OF_COMM = frozenset({"on_message", "on_request", "on_comm_close"})
+class _OfComm:
+    """Stands for a subscriber until ``Comm.Plugin`` sets it, and tells that it is missing."""
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, task: Task[..., Any] | None, _owner: type) -> Any:
+        if task is None:
+            return self
+        message = (
+            f"{task.name!r} has no {self._name}, since it has no Comm.Plugin; make it with "
+            f"Task(..., plugins=[Comm.Plugin()])"
+        )
+        raise AttributeError(message)
 
 
 class Dispatcher(Protocol):
@@ -157,11 +170,11 @@ class Task(Emitter, Generic[P, R]):
     #: Registers callbacks for ``F_CANCELLED``.
     on_cancelled: Subscriber[Future[R]]
     #: Registers callbacks for ``Comm.MESSAGE``; there only with ``Comm.Plugin``.
-    on_message: Subscriber[Any]
+    on_message: Subscriber[Any] = cast("Any", _OfComm())
     #: Registers callbacks for ``Comm.REQUEST``; there only with ``Comm.Plugin``.
-    on_request: Subscriber[Any]
+    on_request: Subscriber[Any] = cast("Any", _OfComm())
     #: Registers callbacks for ``Comm.CLOSE``; there only with ``Comm.Plugin``.
-    on_comm_close: Subscriber[Any]
+    on_comm_close: Subscriber[Any] = cast("Any", _OfComm())
 
     def __init__(
         self,
@@ -183,9 +196,14 @@ class Task(Emitter, Generic[P, R]):
         )
         #: Inner layers first, each in the order given.
         self._layered = sorted(self.plugins, key=_layer_of)
-        self._told = _overriding(self._layered, "submitted", "ended")
+        self._told_first = _overriding(self._layered, "submitted")
+        self._told_last = _overriding(self._layered, "ended")
         self._holding = _overriding(self._layered, "hold")
         self._retrying = _overriding(self._layered, "retry")
+        #: Whether a plugin may hold an outcome back; asked by the run.
+        self.may_hold: bool = bool(self._holding)
+        #: Whether a plugin may have a call tried again; asked by the run.
+        self.may_retry: bool = bool(self._retrying)
         self._tally: _Tally[R] = _Tally()
         self._options: Mapping[str, Any] = {}
         self._portable = portable(function)
@@ -201,18 +219,6 @@ class Task(Emitter, Generic[P, R]):
         for plugin in self.plugins:
             self._attach(plugin)
         scheduler.enroll(self)
-
-    if not TYPE_CHECKING:  # a checker would take any attribute to be there
-
-        def __getattr__(self, name: str) -> Any:
-            """Tell which plugin a subscriber is missing for."""
-            if name in _OF_COMM:
-                message = (
-                    f"{self.name!r} has no {name}, since it has no Comm.Plugin; make it with "
-                    f"Task(..., plugins=[Comm.Plugin()])"
-                )
-                raise AttributeError(message)
-            return super().__getattribute__(name)
 
     @property
     def n_called(self) -> int:
@@ -376,18 +382,13 @@ class Task(Emitter, Generic[P, R]):
         """Count a call; told by the run."""
         self._tally.n_called += 1
         self._tally.live[future] = None
-        for plugin in self._told:
+        for plugin in self._told_first:
             self._ask(plugin, "submitted", future)
 
     def call_retracted(self, future: Future[R]) -> None:
         """Forget a call that the executor did not take; told by the run."""
         self._tally.n_called -= 1
         self.call_ended(future)
-
-    @property
-    def intervenes(self) -> bool:
-        """Whether a plugin may hold a call back or have it tried again."""
-        return bool(self._holding or self._retrying)
 
     def call_held(self, future: Future[R], release: Callable[[], object]) -> bool:
         """Ask the plugins whether an outcome has to wait; asked by the run."""
@@ -404,7 +405,7 @@ class Task(Emitter, Generic[P, R]):
     def call_ended(self, future: Future[R]) -> None:
         """Count a call as not running any more; told by the run."""
         del self._tally.live[future]
-        for plugin in self._told:
+        for plugin in self._told_last:
             self._ask(plugin, "ended", future)
 
     def call_submitted(
@@ -448,13 +449,10 @@ def _layer_of(plugin: TaskPlugin) -> int:
     return plugin.layer
 
 
-def _overriding(plugins: Iterable[TaskPlugin], *hooks: str) -> tuple[TaskPlugin, ...]:
-    """Return the plugins that override one of the hooks: one that nobody does costs nothing."""
-    return tuple(
-        plugin
-        for plugin in plugins
-        if any(getattr(type(plugin), hook) is not getattr(TaskPlugin, hook) for hook in hooks)
-    )
+def _overriding(plugins: Iterable[TaskPlugin], hook: str) -> tuple[TaskPlugin, ...]:
+    """Return the plugins that override a hook: one that nobody does costs nothing."""
+    inherited = getattr(TaskPlugin, hook)
+    return tuple(plugin for plugin in plugins if getattr(type(plugin), hook) is not inherited)
 
 
 def _name_of(function: object) -> str:

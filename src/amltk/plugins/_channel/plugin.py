@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 import warnings
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugin import PlannedCall
     from amltk.scheduling.task import Task
 
-_HERE = (None, LOOPBACK, "::1", "localhost")
 _ANY = ("", "0.0.0.0", "::")  # noqa: S104 - addresses that are refused without a name to go by
 
 
@@ -104,7 +104,7 @@ class ChannelPlugin(WorkerPlugin):
     def can_reach(self, task: Task[..., Any]) -> bool:
         """Tell whether workers of the task's engine reach the driver, as far as is known."""
         elsewhere = task.scheduler.traits.shares_machine is False
-        return not elsewhere or self.listening.host not in _HERE
+        return not elsewhere or not _is_loopback(self.listening.host)
 
     def pre_submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -167,6 +167,16 @@ class ChannelPlugin(WorkerPlugin):
         return type(self)(**self.settings())
 
 
+def _is_loopback(host: str | None) -> bool:
+    """Tell whether only this machine reaches an address."""
+    if host is None or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
 def _check(listening: Listening) -> None:
     _check_address(listening)
     n_bytes: object = listening.max_bytes
@@ -178,7 +188,7 @@ def _check(listening: Listening) -> None:
     if (listening.tls is None) != (listening.worker_tls is None):
         message = "tls= and worker_tls= belong together: one is for the driver, one for the workers"
         raise InvalidOptionError(message, option="tls", value=listening.tls)
-    if listening.tls is None and listening.host not in _HERE:
+    if listening.tls is None and not _is_loopback(listening.host):
         warnings.warn(
             f"messages of calls to {listening.host} travel without TLS: others on that network can "
             f"read and change them once they are sent; give tls= and worker_tls=, or use a network "

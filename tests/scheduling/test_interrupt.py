@@ -121,6 +121,23 @@ class TestCtrlC:
         assert said.rstrip().endswith("KeyboardInterrupt")
         assert not (driver.folder / "two").exists()
 
+    @pytest.mark.parametrize("plugin", ["WarningFilter()", "Comm.Plugin()", "PynisherPlugin()"])
+    def test_it_interrupts_such_a_call_inside_of_plugins_too(self, start, plugin):
+        if "Pynisher" in plugin:
+            pytest.importorskip("pynisher")
+        driver = start(
+            "from amltk.plugins import Comm, PynisherPlugin, WarningFilter\n"
+            "def limited(name, comm=None): work(name)\n"
+            "scheduler = Scheduler.with_sequential()\n"
+            f"task = Task(limited, scheduler, plugins={plugin})\n"
+            "scheduler.on_start(lambda: task('one'))\n"
+            "scheduler.run()\n"
+        )
+        driver.wait_for("one")
+        driver.interrupt(whole_group=False)
+        assert driver.output().rstrip().endswith("KeyboardInterrupt")
+        driver.wait_for_family_to_end()
+
     def test_it_interrupts_a_callback(self, start):
         driver = start(
             "scheduler = Scheduler.with_sequential()\n"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from amltk.plugins.emissions import CallEmissions as CallEmissions
     from amltk.plugins.emissions import EmissionsTracker as EmissionsTracker
     from amltk.plugins.limiter import CallLimiter as CallLimiter
+    from amltk.plugins.pynisher import PynisherPlugin as PynisherPlugin
     from amltk.plugins.retry import Retry as Retry
     from amltk.plugins.threadpoolctl import ThreadPoolCTLPlugin as ThreadPoolCTLPlugin
     from amltk.plugins.wandb import WandbPlugin as WandbPlugin
@@ -23,6 +24,7 @@ _WHERE = {
     "CaughtWarning": "amltk.plugins.warning_filter",
     "Comm": "amltk.plugins.comm",
     "EmissionsTracker": "amltk.plugins.emissions",
+    "PynisherPlugin": "amltk.plugins.pynisher",
     "Retry": "amltk.plugins.retry",
     "ThreadPoolCTLPlugin": "amltk.plugins.threadpoolctl",
     "WandbPlugin": "amltk.plugins.wandb",
@@ -36,6 +38,7 @@ __all__ = [
     "CaughtWarning",
     "Comm",
     "EmissionsTracker",
+    "PynisherPlugin",
     "Retry",
     "ThreadPoolCTLPlugin",
     "WandbPlugin",

@@ -22,6 +22,9 @@ from typing import Any
 #: Where our code calls the user's: below such a frame, the user's code is running.
 _CALLING_MODULES = ("amltk.events.", "amltk.executors.sequential")
 
+#: What plugins put around a call, and their hooks: whose code that is, the frame above them tells.
+_PASSED_MODULES = ("amltk.plugins.", "amltk.scheduling.plugin")
+
 
 class InterruptGuard:
     """What Ctrl-C does while a run is on.
@@ -85,7 +88,7 @@ def _is_runners(handler: object) -> bool:
 def _in_users_code(frame: FrameType | None) -> bool:
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith("amltk."):
+        if module.startswith("amltk.") and not module.startswith(_PASSED_MODULES):
             return bool(module.startswith(_CALLING_MODULES))
         frame = frame.f_back
     return False

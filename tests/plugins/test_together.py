@@ -1,0 +1,111 @@
+"""Several plugins on one task, in whatever order they are given."""
+
+import logging
+import os
+import signal
+import time
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from amltk import CallLimiter, Comm, Scheduler, Task
+from amltk.plugins import (
+    PynisherPlugin,
+    Retry,
+    ThreadPoolCTLPlugin,
+    WandbPlugin,
+    WarningFilter,
+    WorkerLogs,
+)
+from amltk.testing.contracts.plugin import ENGINES
+
+pytest.importorskip("pynisher", reason="the extra pynisher is not installed")
+
+
+def do_all(folder, x, comm=None):
+    """Talk in all ways, die at the first attempt, and take too long where x is 2."""
+    warnings.warn("collected", UserWarning, stacklevel=1)
+    print("printed", x)  # noqa: T201 - it is caught
+    logging.getLogger("mine").info("logged %s", x)
+    with comm:
+        comm.send(x)
+        answer = comm.request(x, timeout=30)
+        attempt = Path(folder) / str(x)
+        if not attempt.exists():
+            attempt.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if x == 2:
+            time.sleep(600)
+    return answer
+
+
+def plugins_for(folder):
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    pytest.importorskip("threadpoolctl", reason="the extra threadpoolctl is not installed")
+    return [
+        PynisherPlugin(wall_time_limit=5),
+        Comm.Plugin(),
+        WandbPlugin(project="together", mode="disabled", dir=folder).task_tracker(),
+        WorkerLogs(),
+        ThreadPoolCTLPlugin(),
+        WarningFilter("collect"),
+        Retry(max_retries=1),
+        CallLimiter(max_concurrent=2),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["processes", "loky", "dask"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_they_all_work_on_one_task_in_any_order(engine, turned, tmp_path):
+    plugins = plugins_for(tmp_path)
+    heard = []
+    with ExitStack() as stack:
+        scheduler = ENGINES[engine](stack)
+        task = Task(do_all, scheduler, plugins=plugins[::-1] if turned else plugins)
+        task.on_request(lambda msg: msg.respond(msg.data * 10))
+        task.on_message(lambda msg: heard.append(("message", msg.data)))
+        task.on_comm_close(lambda msg: heard.append(("close", msg.future.number + 1)))
+        task.on(Retry.F_RETRIED, lambda f, n, e: heard.append(("retried", f.number + 1)))
+        task.on(WorkerLogs.LOG, lambda f, r: heard.append(("log", f.number + 1)))
+        task.on(WorkerLogs.OUTPUT, lambda f, name, line: heard.append((line, f.number + 1)))
+        task.on(WarningFilter.WARNED, lambda f, caught: heard.append(("warned", f.number + 1)))
+        task.on_done(lambda f: heard.append(("done", f.number + 1)))
+        timeouts, results = [], []
+        task.on(PynisherPlugin.WALL_TIME_LIMIT_REACHED, timeouts.append)
+        task.on_returned(results.append)
+        scheduler.on_start(lambda: (task(tmp_path, 1), task(tmp_path, 2), task(tmp_path, 3)))
+        scheduler.run(timeout=50, end_on_exception=False)
+    assert results == [10]
+    assert len(timeouts) == 1
+    assert task.n_called == 2  # the limiter has refused the third
+    for number in (1, 2):
+        story = [what for what, of in heard if of == number]
+        assert story.count("message") == story.count("log") == story.count("close") == 2
+        assert story.count(f"printed {number}") == 2
+        assert story.count("retried") == story.count("done") == 1
+        assert story.index("retried") < story.index("done") == len(story) - 1
+    assert [of for what, of in heard if what == "warned"] == [1]  # a killed call cannot tell
+
+
+def talk_and_hang(n, comm=None):
+    with comm:
+        for x in range(n):
+            comm.send(x)
+        time.sleep(600)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_call_that_is_ended_by_a_limit_has_been_heard(order):
+    both = [PynisherPlugin(wall_time_limit=1), Comm.Plugin()]
+    task = Task(talk_and_hang, Scheduler.with_processes(1), plugins=[both[i] for i in order])
+    heard = []
+    task.on_message(lambda msg: heard.append(msg.data))
+    task.on_comm_close(lambda: heard.append("close"))
+    task.on_done(lambda: heard.append("done"))
+    task.on(PynisherPlugin.TIMEOUT, lambda: heard.append("timeout"))
+    task.scheduler.on_start(lambda: task(1000))
+    task.scheduler.run(timeout=40, end_on_exception=False)
+    assert heard == [*range(1000), "close", "done", "timeout"]

@@ -87,6 +87,7 @@ def failing(monkeypatch):
     monkeypatch.setattr(codecarbon.OfflineEmissionsTracker, "start", start)
 
 
+@pytest.mark.slow
 class TestContract(PluginContract):
     refuses: ClassVar = {"threads": "charged for all others.*with_processes"}
 

@@ -55,7 +55,7 @@ class Msg:
     task: Task[..., Any]
     #: The call.
     future: Future[Any]
-    #: Names the call in the run: the task's name and the call's number.
+    #: Names the call in the run, by the task's name and the call's number.
     identifier: str
     _reply: Callable[[Kind, bytes], bool] | None = field(default=None, repr=False)
 
@@ -95,7 +95,7 @@ class Comm:
     MESSAGE: ClassVar[Event[Msg]] = Event("comm-message")
     #: A call waits for an answer.
     REQUEST: ClassVar[Event[Msg]] = Event("comm-request")
-    #: A call sends nothing more: it closed the comm, or it is over, or its worker is dead.
+    #: A call sends nothing more, since it closed the comm, is over, or its worker is dead.
     CLOSE: ClassVar[Event[Msg]] = Event("comm-close")
 
     Msg = Msg
@@ -290,8 +290,7 @@ class CommPlugin(ChannelPlugin):
         assert task is not None  # noqa: S101 - only a task's calls have channels
         try:
             data = pickle.loads(payload)
-            if kind is Kind.EMIT:
-                event, args, kwargs = data
+            event, args, kwargs = data if kind is Kind.EMIT else ("", (), {})
         except Exception as error:  # the worker hears of it, at once or when it closes the comm
             text = f"{type(error).__qualname__}: {error}"
             logger.exception("a message of %s could not be read", channel.future)

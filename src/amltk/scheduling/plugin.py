@@ -37,7 +37,7 @@ class Layer(enum.IntEnum):
     FUNCTION = 10
     #: Gives the function a way to the driver.
     CHANNEL = 20
-    #: What surrounds the function in its process: threads, warnings, meters.
+    #: What surrounds the function in its process, such as threads, warnings, meters.
     SURROUNDINGS = 30
     #: Catches what is logged and printed inside.
     CAPTURE = 40

@@ -115,8 +115,9 @@ class Peer(asyncio.Protocol):
         self._take_frames()
         self._have_delivered()
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Handle what is left, and forget it."""
+        del exc
         self._has_left = True
         self._house.left(self)
         if self._patience is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any, assert_type
 
-from amltk import CallLimiter, Emitter, EventManager, Scheduler, SequentialExecutor, Task
+from amltk import CallLimiter, Comm, Emitter, EventManager, Scheduler, SequentialExecutor, Task
 from amltk.events import Event, Subscriber
+from amltk.plugins import PynisherPlugin, Retry, WarningFilter, WorkerLogs
 from amltk.scheduling import Batch, Future
 
 
@@ -229,3 +231,54 @@ def join(results: Batch[..., str]) -> list[Future[str]]:
 
 
 join(batch)
+
+
+# ----------------------------------------------------------------------------------- plugins
+
+
+EPOCH: Event[int, float] = Event("epoch")
+
+
+def talk(rate: float, comm: Comm | None = None) -> float:
+    if comm is not None:
+        with comm as opened:
+            assert_type(opened, Comm)
+            opened.send(rate)
+            opened.emit(EPOCH, 1, 0.5)
+    return rate
+
+
+limits = PynisherPlugin(wall_time_limit=(5, "m"), memory_limit=(2, "gb"))
+talking = Task(
+    talk,
+    scheduler,
+    plugins=[Comm.Plugin(), limits, Retry(max_retries=2, on=ValueError), WorkerLogs()],
+)
+
+
+@talking.on(Comm.MESSAGE)
+@talking.on(Comm.REQUEST)
+def hear(msg: Comm.Msg) -> None:
+    assert_type(msg.identifier, str)
+    assert_type(msg.respond("answer"), bool)
+
+
+@talking.on(EPOCH)
+def follow(_epoch: int, _loss: float) -> None: ...
+
+
+@talking.on(Retry.RETRIED)
+def again(_number: int, _cause: BaseException) -> None: ...
+
+
+@talking.on(WorkerLogs.LOG)
+def log(_future: Future[Any], record: logging.LogRecord) -> None:
+    assert_type(record.levelno, int)
+
+
+@talking.on(PynisherPlugin.TIMEOUT)
+def too_long(_error: BaseException) -> None: ...
+
+
+talking.on_message(hear)
+talking.on(WarningFilter.WARNED, lambda: None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from amltk import CallLimiter, EventManager, Scheduler, Task
+from amltk import CallLimiter, Comm, EventManager, Scheduler, Task
 from amltk.events import Event, Subscriber
+from amltk.plugins import Retry, WorkerLogs
 from amltk.scheduling import Future
 
 
@@ -114,3 +115,14 @@ batch.on_batch_returned(take_int)  # error: a list is passed
 batch.on_any_returned(take_int)  # error: the result is a str
 batch.on_batch_failed(take_int)  # error: nothing is passed
 task.batch([0.1])  # error: arguments come as tuples
+
+# ----------------------------------------------------------------------------------- plugins
+
+task.on(Comm.MESSAGE, take_int)  # error: a message is passed
+task.on(Retry.RETRIED, take_int)  # error: takes one argument, not two
+task.on(WorkerLogs.OUTPUT, take_two)  # error: three are passed
+Retry(max_retries="2")  # error: a number is wanted
+
+
+def emit_wrongly(comm: Comm) -> None:
+    comm.emit(PAIR, 1, 2)  # error: the second one is no str

@@ -19,7 +19,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeAlias
 
 from amltk.events import Event
 from amltk.exceptions import CommConnectionError, CommError, InvalidOptionError
@@ -46,7 +46,7 @@ TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Msg:
+class CommMsg:
     """What a call has sent, in the driver."""
 
     #: What was sent; ``None`` when the comm was closed.
@@ -92,13 +92,13 @@ class Comm:
     """
 
     #: A call has sent something.
-    MESSAGE: ClassVar[Event[Msg]] = Event("comm-message")
+    MESSAGE: ClassVar[Event[CommMsg]] = Event("comm-message")
     #: A call waits for an answer.
-    REQUEST: ClassVar[Event[Msg]] = Event("comm-request")
+    REQUEST: ClassVar[Event[CommMsg]] = Event("comm-request")
     #: A call sends nothing more, since it closed the comm, is over, or its worker is dead.
-    CLOSE: ClassVar[Event[Msg]] = Event("comm-close")
+    CLOSE: ClassVar[Event[CommMsg]] = Event("comm-close")
 
-    Msg = Msg
+    Msg: TypeAlias = CommMsg
     Plugin: ClassVar[type[CommPlugin]]
 
     def __init__(self, ticket: Ticket) -> None:
@@ -318,14 +318,16 @@ class CommPlugin(ChannelPlugin):
 
     def _msg(
         self, channel: Channel, data: Any, reply: Callable[[Kind, bytes], bool] | None = None
-    ) -> Msg:
+    ) -> CommMsg:
         task, future = self.task, channel.future
         assert task is not None  # noqa: S101 - only a task's calls have channels
-        return Msg(data, task, future, f"{task.name}-{future.number}", reply)
+        return CommMsg(data, task, future, f"{task.name}-{future.number}", reply)
 
 
 Comm.Plugin = CommPlugin
-CommPlugin.__qualname__ = "Comm.Plugin"  # as users write it, and messages name it
+# As users write them, and messages name them.
+CommPlugin.__qualname__ = "Comm.Plugin"
+CommMsg.__qualname__ = "Comm.Msg"
 
 
 def _takes_comm(function: Callable[..., Any]) -> bool:

@@ -87,7 +87,7 @@ class EmissionsTracker(NotePlugin):
         self.country_iso_code = country_iso_code
         self.region = region
         self.tracking_mode: TrackingMode = tracking_mode
-        self.output_dir = None if output_dir is None else _made_folder(output_dir)
+        self.output_dir: Path | None = None if output_dir is None else _made_folder(output_dir)
 
     def attach_task(self, task: Task[..., Any]) -> None:
         """Refuse a task whose calls share a process.
@@ -96,7 +96,7 @@ class EmissionsTracker(NotePlugin):
             InvalidOptionError: When the engine runs calls in threads, or its workers have nowhere
                 to leave their figures.
         """
-        self.uses_channel = self.output_dir is None or self.can_reach(task)
+        self.uses_channel: bool = self.output_dir is None or self.can_reach(task)
         super().attach_task(task)
         if task.scheduler.traits.runs_in_threads:
             why = (

@@ -99,15 +99,21 @@ class PynisherPlugin(WorkerPlugin):
     MEMORY_LIMIT_REACHED: ClassVar[Event[BaseException]] = Event("pynisher-memory-limit-reached")
 
     #: What all exceptions of limits are.
-    PynisherException = _ExceptionType("PynisherException", Exception)
+    PynisherException: _ExceptionType[Exception] = _ExceptionType("PynisherException", Exception)
     #: Raised by a call that took too long; one of the next two.
-    TimeoutException = _ExceptionType("TimeoutException", Exception)
+    TimeoutException: _ExceptionType[Exception] = _ExceptionType("TimeoutException", Exception)
     #: Raised by a call that took too long in wall time.
-    WallTimeoutException = _ExceptionType("WallTimeoutException", Exception)
+    WallTimeoutException: _ExceptionType[Exception] = _ExceptionType(
+        "WallTimeoutException", Exception
+    )
     #: Raised by a call that took too much CPU time.
-    CpuTimeoutException = _ExceptionType("CpuTimeoutException", Exception)
+    CpuTimeoutException: _ExceptionType[Exception] = _ExceptionType(
+        "CpuTimeoutException", Exception
+    )
     #: Raised by a call that needed too much memory; it is a ``MemoryError`` too.
-    MemoryLimitException = _ExceptionType("MemoryLimitException", MemoryError)
+    MemoryLimitException: _ExceptionType[MemoryError] = _ExceptionType(
+        "MemoryLimitException", MemoryError
+    )
 
     def __init__(
         self,
@@ -123,15 +129,15 @@ class PynisherPlugin(WorkerPlugin):
         if context is not None:
             check_choice("context", context, START_METHODS)
         #: Bytes.
-        self.memory_limit = bytes_of("memory_limit", memory_limit)
+        self.memory_limit: int | None = bytes_of("memory_limit", memory_limit)
         cpu_time_s = seconds_of("cpu_time_limit", cpu_time_limit)
         #: Whole seconds.
-        self.cpu_time_limit = None if cpu_time_s is None else math.ceil(cpu_time_s)
+        self.cpu_time_limit: int | None = None if cpu_time_s is None else math.ceil(cpu_time_s)
         #: Seconds.
-        self.wall_time_limit = seconds_of("wall_time_limit", wall_time_limit)
+        self.wall_time_limit: float | None = seconds_of("wall_time_limit", wall_time_limit)
         self.memory_mode: MemoryMode = memory_mode
         self.context: StartMethod | None = context
-        self.preload = _names(preload)
+        self.preload: tuple[str, ...] = _names(preload)
         self._refuse_what_is_not_possible(_pynisher())
 
     def attach_task(self, task: Task[..., Any]) -> None:

@@ -98,7 +98,7 @@ class WandbPlugin:
             raise InvalidOptionError(message, option="project", value=project)
         asked = mode_of(mode)
         #: What all runs have in common.
-        self.settings = RunSettings(
+        self.settings: RunSettings = RunSettings(
             project=project,
             mode=asked,
             dir=folder_of(dir, check=asked != "disabled"),

@@ -125,7 +125,7 @@ class WarningFilter(NotePlugin):
         self.module = module
         self.lineno = lineno
         self.append = append
-        self.uses_channel = action == "collect"
+        self.uses_channel: bool = action == "collect"
 
     def attach_task(self, task: Task[..., Any]) -> None:
         """Refuse a task whose calls share a process.

@@ -76,8 +76,8 @@ class Channel:
     ) -> None:
         self._access = access
         self._forget = forget
-        self.receiver = receiver
-        self.ticket = ticket
+        self.receiver: Receiver = receiver
+        self.ticket: Ticket = ticket
         #: Whose it is; set when the call is submitted.
         self.future: Any = None
         self.peers: set[Open] = set()

@@ -132,6 +132,15 @@ class TestWhatTheDriverSees:
             run(task, (1,))
         assert isinstance(told[0], CommError)
 
+    def test_an_answer_that_is_too_large_is_an_error_here_and_there(self):
+        task, _ = connected(talk, Scheduler.with_processes(1), max_message_bytes=1000)
+        task.on_request(lambda msg: msg.respond(b"x" * 1000))
+        told = []
+        task.on_exception(told.append)
+        with pytest.raises(CommError, match="no more than 1000 are taken"):
+            run(task, (1,))
+        assert "no more than 1000 are taken" in str(told[0])
+
     def test_an_answer_to_a_call_that_is_gone_reaches_nobody(self):
         kept = []
         task, _ = connected(ask_and_give_up, Scheduler.with_processes(1))

@@ -2,6 +2,7 @@
 """What calls log and print reaches the driver, attached to its call, up to the last line."""
 
 import logging
+import logging.handlers
 import os
 import signal
 import subprocess
@@ -88,6 +89,12 @@ def log_at_all_levels(x):
     for level in (10, 20, 30, 40):
         logging.getLogger("mine").log(level, "level %s", level)
     return logging.root.level
+
+
+def log_quietly_and_loudly(x):
+    mine = logging.getLogger("plain")
+    mine.info("quiet")
+    mine.warning("loud")
 
 
 def log_an_exception(x):
@@ -262,6 +269,27 @@ class TestRecords:
         assert len(records) == 1
         assert not lines
         assert "to stdout 1" in capfd.readouterr().out
+
+    def test_a_worker_without_handlers_shows_warnings_as_before_and_nothing_else(self, capfd):
+        task = logged(log_quietly_and_loudly, level=1, output=False)
+        records, _ = heard_of(task)
+        run(task, (1,))
+        assert [r.getMessage() for _, r in records] == ["quiet", "loud"]
+        assert capfd.readouterr().err == "loud\n"
+
+    @pytest.mark.parametrize("engine", ["sequential", "threads"])
+    def test_handlers_of_the_driver_hear_what_they_heard_before(self, engine):
+        handler = logging.handlers.BufferingHandler(100)
+        logging.root.addHandler(handler)
+        try:
+            with ExitStack() as stack:
+                task = logged(log_quietly_and_loudly, ENGINES[engine](stack), level=1)
+                records, _ = heard_of(task)
+                run(task, (1,))
+        finally:
+            logging.root.removeHandler(handler)
+        assert [r.getMessage() for _, r in records] == ["quiet", "loud"]
+        assert [r.getMessage() for r in handler.buffer if r.name == "plain"] == ["loud"]
 
 
 class TestForwarding:

@@ -59,7 +59,9 @@ class Capture:
                 self._catch_output(stack)
             if self._level is not None:
                 thread = threading.get_ident() if self._shares_process else None
-                stack.enter_context(_Handling(_Handler(self._sender, thread), self._level))
+                handler = _Handler(self._sender, thread)
+                _root.add(handler, self._level)
+                stack.callback(_root.remove, handler, self._level)
             self._stack = stack.pop_all()
 
     def __exit__(self, *error: object) -> None:
@@ -167,33 +169,74 @@ class _Handler(logging.Handler):
             )
 
 
-class _Handling:
-    """The root logger has a handler, and passes what the handler wants."""
+class _AsBefore(logging.Filter):
+    """Keeps from other handlers what they got to see only because the root's level was lowered."""
 
-    def __init__(self, handler: logging.Handler, level: int) -> None:
-        handler.setLevel(level)
-        self._handler = handler
+    def __init__(self, level: int) -> None:
+        super().__init__()
         self._level = level
 
-    def __enter__(self) -> None:
-        with _levels:
-            _wanted.append(self._level)
-            if len(_wanted) == 1:
-                _before.append(logging.root.level)
-            logging.root.setLevel(min(_before[-1] or self._level, *_wanted))
-            logging.root.addHandler(self._handler)
-
-    def __exit__(self, *error: object) -> None:
-        with _levels:
-            logging.root.removeHandler(self._handler)
-            _wanted.remove(self._level)
-            logging.root.setLevel(min([_before[-1], *_wanted]) if _wanted else _before.pop())
+    def filter(self, record: logging.LogRecord) -> bool:
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None and logger is not logging.root:
+            if logger.level:
+                return True  # it has a level of its own, which has let the record through
+            logger = logger.parent
+        return record.levelno >= self._level
 
 
-#: Several calls of one process may want records at once.
-_levels = threading.Lock()
-_wanted: list[int] = []
-_before: list[int] = []
+class _RootLogger:
+    """The root logger, as several calls of one process may have it listen for them at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: list[int] = []
+        self._level_before = logging.NOTSET
+        self._others: list[logging.Handler] = []
+        self._filter = _AsBefore(logging.NOTSET)
+
+    def add(self, handler: logging.Handler, level: int) -> None:
+        """Have a handler get the records from a level on; all else stays as it is."""
+        handler.setLevel(level)
+        with self._lock:
+            if not self._wanted:
+                self._begin()
+            self._wanted.append(level)
+            self._set_level()
+            logging.root.addHandler(handler)
+
+    def remove(self, handler: logging.Handler, level: int) -> None:
+        """Let it go."""
+        with self._lock:
+            logging.root.removeHandler(handler)
+            self._wanted.remove(level)
+            self._set_level()
+            if not self._wanted:
+                self._end()
+
+    def _set_level(self) -> None:
+        logging.root.setLevel(min([self._level_before, *self._wanted]))
+
+    def _begin(self) -> None:
+        self._level_before = logging.root.level
+        self._filter = _AsBefore(logging.root.level)
+        self._others = list(logging.root.handlers)
+        if not self._others and logging.lastResort is not None:
+            # It shows warnings where there is no handler, and now there is going to be one.
+            logging.root.addHandler(logging.lastResort)
+            self._others.append(logging.lastResort)
+        for other in self._others:
+            other.addFilter(self._filter)
+
+    def _end(self) -> None:
+        for other in self._others:
+            other.removeFilter(self._filter)
+        if logging.lastResort in self._others:
+            logging.root.removeHandler(logging.lastResort)
+        self._others.clear()
+
+
+_root = _RootLogger()
 
 
 # -------------------------------------------------------------------------------------- output

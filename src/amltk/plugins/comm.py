@@ -57,6 +57,7 @@ class CommMsg:
     future: Future[Any]
     #: Names the call in the run, by the task's name and the call's number.
     identifier: str
+    _max_bytes: int = field(default=0, repr=False)
     _reply: Callable[[Kind, bytes], bool] | None = field(default=None, repr=False)
 
     def respond(self, answer: Any = None) -> bool:
@@ -78,10 +79,20 @@ class CommMsg:
         try:
             payload = dumps(answer)
         except Exception as error:
-            message = f"the answer to {self.identifier} cannot be pickled: {error}"
-            self._reply(Kind.REFUSAL, message.encode())
-            raise CommError(message) from error
+            raise self._refuse(f"cannot be pickled: {error}") from error
+        if len(payload) > self._max_bytes:
+            raise self._refuse(
+                f"has {len(payload)} bytes, and no more than {self._max_bytes} are taken; send a "
+                f"path to a file instead, or set max_message_bytes= of the plugin"
+            )
         return self._reply(Kind.ANSWER, payload)
+
+    def _refuse(self, why: str) -> CommError:
+        """Tell the worker that there is no answer, and make the error that says so here."""
+        message = f"the answer to {self.identifier} {why}"
+        if self._reply is not None:
+            self._reply(Kind.REFUSAL, message.encode())
+        return CommError(message)
 
 
 class Comm:
@@ -321,7 +332,8 @@ class CommPlugin(ChannelPlugin):
     ) -> CommMsg:
         task, future = self.task, channel.future
         assert task is not None  # noqa: S101 - only a task's calls have channels
-        return CommMsg(data, task, future, f"{task.name}-{future.number}", reply)
+        identifier = f"{task.name}-{future.number}"
+        return CommMsg(data, task, future, identifier, self.listening.max_bytes, reply)
 
 
 Comm.Plugin = CommPlugin

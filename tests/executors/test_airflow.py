@@ -23,6 +23,7 @@ from amltk.exceptions import (
     WorkerDiedError,
 )
 from amltk.executors.airflow import airflow_factory
+from amltk.plugins import Retry, WarningFilter
 from amltk.testing.contracts import ExecutorContract
 from amltk.testing.contracts import executor as contract
 
@@ -106,6 +107,26 @@ class TestOutcomes:
             return importlib.util.find_spec("amltk")
 
         assert airflow_executor.submit(look).result(LONG_S) is None
+
+    def test_a_plugin_that_acts_in_the_worker_does_and_says_so(self, airflow_executor):
+        scheduler = Scheduler(airflow_executor)
+        task = Task(support.double, scheduler, plugins=WarningFilter())
+        errors = []
+        task.on_exception(errors.append)
+        scheduler.on_start(lambda: task(1))
+        scheduler.run(timeout=250, end_on_exception=False)
+        assert type(errors[0]) is CallUnpicklingError
+        assert "No module named 'amltk'" in str(errors[0])
+
+    def test_a_plugin_that_acts_in_the_driver_needs_none(self, airflow_executor):
+        scheduler = Scheduler(airflow_executor)
+        task = Task(support.fail, scheduler, plugins=Retry(max_retries=1, on=ValueError))
+        told = []
+        task.on(Retry.RETRIED, lambda number, error: told.append((number, str(error))))
+        task.on_exception(lambda error: told.append(error.__notes__))
+        scheduler.on_start(lambda: task("again"))
+        scheduler.run(timeout=250, end_on_exception=False)
+        assert told == [(1, "again"), ["attempt 1 failed with ValueError: again"]]
 
     def test_nothing_is_left_in_the_store(self, airflow):
         scheduler = Scheduler.with_airflow(**airflow.options)

@@ -283,6 +283,14 @@ def send_from_fork(x, comm=None):
         comm.send("parent again")
 
 
+def send_from_fork_only(x, comm=None):
+    """Return the exit code of a child that sends."""
+    child = multiprocessing.get_context("fork").Process(target=comm.send, args=("child",))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
 def show(x, comm=None):
     return repr(comm), repr(pickle.loads(pickle.dumps(comm))), comm._ticket.token
 
@@ -379,6 +387,12 @@ class TestWhatACallCanDo:
             "parent",
             "parent again",
         ]
+
+    def test_a_forked_child_of_the_driver_itself_is_told_that_it_has_none(self, sequential):
+        task, seen = connected(send_from_fork_only, sequential)
+        (future,) = run(task, (1,))
+        assert future.result() == 1
+        assert seen == [("done", 0)]
 
     def test_what_opens_it_is_not_shown(self):
         task, _ = connected(show, Scheduler.with_processes(1))

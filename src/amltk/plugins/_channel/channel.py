@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -63,6 +64,7 @@ class Channel:
         "complaints",
         "future",
         "peers",
+        "pid",
         "receiver",
         "ticket",
     )
@@ -75,6 +77,8 @@ class Channel:
         forget: Callable[[Channel], object],
     ) -> None:
         self._access = access
+        #: The driver's; a forked child has a copy of this, which is of no use there.
+        self.pid: int = os.getpid()
         self._forget = forget
         self.receiver: Receiver = receiver
         self.ticket: Ticket = ticket

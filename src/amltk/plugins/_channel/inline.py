@@ -26,7 +26,9 @@ def open_line(ticket: Ticket) -> Line | InlineLine:
         CommConnectionError: When the driver cannot be reached.
     """
     channel = ticket.inline
-    return Line(ticket) if channel is None else InlineLine(channel)
+    if channel is None or channel.pid != os.getpid():
+        return Line(ticket)  # which says so, where a forked child has no way to the driver
+    return InlineLine(channel)
 
 
 class InlineLine:

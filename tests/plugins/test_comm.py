@@ -443,6 +443,32 @@ class TestHowTheFunctionGetsIt:
             sequential.run()
 
 
+def test_a_batch_hears_its_calls_and_answers_them():
+    task, seen = connected(talk, Scheduler.with_processes(2))
+    batch = task.batch([(1,), (2,), (3,)])
+    heard, results = [], []
+    batch.on(Comm.REQUEST, lambda msg: msg.respond(msg.data * 10))
+    batch.on(EPOCH, lambda x, loss: heard.append(x))
+    batch.on_batch_returned(results.extend)
+    task.scheduler.on_start(batch.submit)
+    task.scheduler.run(timeout=40)
+    assert results == [10, 20, 30]
+    assert sorted(heard) == [1, 2, 3]
+    assert seen == []
+
+
+def test_a_batch_that_is_cancelled_tells_nothing_of_its_calls_any_more(tmp_path):
+    task, _ = connected(ask_forever, Scheduler.with_processes(1))
+    batch = task.batch([(tmp_path / "pid",)])
+    heard = []
+    batch.on(Comm.REQUEST, lambda: (heard.append("asked"), batch.cancel()))
+    batch.on(Comm.CLOSE, lambda: heard.append("closed"))
+    batch.on_batch_cancelled(lambda: heard.append("cancelled"))
+    task.scheduler.on_start(batch.submit)
+    task.scheduler.run(timeout=40)
+    assert heard == ["asked", "cancelled"]
+
+
 # ------------------------------------------------------------------------------------- deaths
 
 
@@ -501,10 +527,9 @@ class TestDeaths:
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
     def test_a_forked_worker_does_not_keep_the_drivers_socket(self):
         scheduler = Scheduler.with_processes(2, multiprocessing.get_context("fork"))
-        task, _ = connected(list_sockets, scheduler)
-        task.on_returned(lambda x: task(x + 1) if task.n_called < 3 else None, name="more")
-        results = [future.result() for future in run(task, (1,), (1,))]
-        assert results == [0, 0]
+        task, _ = connected(listens_at_the_drivers_port, scheduler, host="127.0.0.1")
+        first, second = run(task, (1,), (1,))
+        assert (first.result(), second.result()) == (False, False)
 
 
 def leave_a_fork_behind(x, comm=None):
@@ -518,12 +543,13 @@ def leave_a_fork_behind(x, comm=None):
     return pid
 
 
-def list_sockets(x, comm=None):
-    """Return how many listening sockets this process has."""
+def listens_at_the_drivers_port(x, comm=None):
+    """Tell whether this process has the driver's listening socket."""
     import psutil
 
-    mine = psutil.Process().net_connections("all")
-    return sum(c.status == psutil.CONN_LISTEN for c in mine)
+    mine = psutil.Process().net_connections("tcp")
+    ports = {c.laddr.port for c in mine if c.status == psutil.CONN_LISTEN}
+    return comm._ticket.address[1] in ports
 
 
 DRIVER = """

@@ -311,17 +311,17 @@ class CommPlugin(ChannelPlugin):
                 channel.complaints.append(text)
             return
         if kind is Kind.EMIT:
-            task.event_manager.emit(event, *args, **kwargs)
+            task.plugin_events.emit(event, *args, **kwargs)
         elif kind is Kind.REQUEST:
             answer = lambda kind, answer: reply(kind, number, answer)  # noqa: E731 - bound to this request
-            task.event_manager.emit(Comm.REQUEST, self._msg(channel, data, answer))
+            task.plugin_events.emit(Comm.REQUEST, self._msg(channel, data, answer))
         else:
-            task.event_manager.emit(Comm.MESSAGE, self._msg(channel, data))
+            task.plugin_events.emit(Comm.MESSAGE, self._msg(channel, data))
 
     def closed(self, channel: Channel) -> None:
         """Emit ``Comm.CLOSE``."""
         if self.task is not None:
-            self.task.event_manager.emit(Comm.CLOSE, self._msg(channel, None))
+            self.task.plugin_events.emit(Comm.CLOSE, self._msg(channel, None))
 
     def events(self) -> Iterable[Event[...]]:
         """Tell which events the plugin emits on its task."""

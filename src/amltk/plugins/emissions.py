@@ -122,8 +122,8 @@ class EmissionsTracker(NotePlugin):
         """Tell what a call took."""
         task = self.task
         assert task is not None  # noqa: S101 - only a task's calls have channels
-        task.event_manager.emit(self.MEASURED, future, note)
-        if not task.event_manager.has(self.MEASURED):
+        task.plugin_events.emit(self.MEASURED, future, note)
+        if not task.plugin_events.has(self.MEASURED):
             _meter.deliver(note)
 
     def events(self) -> Iterable[Event[...]]:

@@ -181,13 +181,13 @@ class PynisherPlugin(WorkerPlugin):
         if task is None:
             return
         if isinstance(error, self.TimeoutException):
-            task.emit(self.TIMEOUT, error)
+            task.plugin_events.emit(self.TIMEOUT, error)
         if isinstance(error, self.WallTimeoutException):
-            task.emit(self.WALL_TIME_LIMIT_REACHED, error)
+            task.plugin_events.emit(self.WALL_TIME_LIMIT_REACHED, error)
         if isinstance(error, self.CpuTimeoutException):
-            task.emit(self.CPU_TIME_LIMIT_REACHED, error)
+            task.plugin_events.emit(self.CPU_TIME_LIMIT_REACHED, error)
         if isinstance(error, self.MemoryLimitException):
-            task.emit(self.MEMORY_LIMIT_REACHED, error)
+            task.plugin_events.emit(self.MEMORY_LIMIT_REACHED, error)
 
     def _refuse_what_is_not_possible(self, pynisher: Any) -> None:
         counts_addresses = self.memory_mode == "address_space"

@@ -82,7 +82,7 @@ class Retry(TaskPlugin):
         self._n_retries[future] = number
         if self.task is not None:
             # As one, so that the listeners of both are called in their order of registration.
-            self.task.event_manager.emit_many(
+            self.task.plugin_events.emit_many(
                 {
                     self.F_RETRIED: ((future, number, error), {}),
                     self.RETRIED: ((number, error), {}),

@@ -156,8 +156,8 @@ class WarningFilter(NotePlugin):
         """Tell what a call warned of."""
         task = self.task
         assert task is not None  # noqa: S101 - only a task's calls have channels
-        task.event_manager.emit(self.WARNED, future, note)
-        if not task.event_manager.has(self.WARNED):
+        task.plugin_events.emit(self.WARNED, future, note)
+        if not task.plugin_events.has(self.WARNED):
             deliver(note)
 
     def events(self) -> Iterable[Event[...]]:

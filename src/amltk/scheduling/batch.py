@@ -20,7 +20,8 @@ class Batch(Emitter, Generic[P, R]):
     """Several calls of a task, with events of their own; made by ``task.batch(...)``.
 
     The batch works with a copy of the task, whose plugins are copies too, so that the original
-    task's listeners and limits do not see these calls.
+    task's listeners and limits do not see these calls. What plugins emit is emitted by the batch:
+    ``batch.on(Comm.REQUEST, ...)``.
 
     Args:
         task: The task to call.
@@ -94,6 +95,7 @@ class Batch(Emitter, Generic[P, R]):
         super().__init__(f"{task.name}-batch")
         self.cancel_on_failed_submission = cancel_on_failed_submission
         self._task = task.copy()
+        self._task.plugin_events = self.event_manager
         self._futures: list[Future[R]] = []
         self._n_announced = 0
         self._n_ended = 0
@@ -150,6 +152,7 @@ class Batch(Emitter, Generic[P, R]):
             if self._cancelled or (self._submitted and self._is_over()):
                 return False
             self._cancelled = True
+            self._task.plugin_events = self._task.event_manager  # which nobody listens to
         for future in self._futures:
             future.cancel()
         if self._submitted:

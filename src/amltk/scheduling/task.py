@@ -27,7 +27,7 @@ from typing import (
     cast,
 )
 
-from amltk.events import Emitter, Event, Subscriber
+from amltk.events import Emitter, Event, EventManager, Subscriber
 from amltk.exceptions import InvalidCallbackError, InvalidOptionError
 from amltk.executors.registry import Traits, portable
 from amltk.scheduling.attempts import check_delay
@@ -208,6 +208,8 @@ class Task(Emitter, Generic[P, R]):
         self._options: Mapping[str, Any] = {}
         self._portable = portable(function)
         self.event_manager.on_failure = scheduler.callback_failed
+        #: Where plugins emit: here, or on the batch that the calls belong to.
+        self.plugin_events: EventManager = self.event_manager
         self.on_submitted = self.subscriber(self.SUBMITTED)
         self.on_done = self.subscriber(self.DONE)
         self.on_returned = self.subscriber(self.RETURNED)
@@ -294,14 +296,14 @@ class Task(Emitter, Generic[P, R]):
             )
 
     def emit_soon(self, event: Event[Q], /, *args: Q.args, **kwargs: Q.kwargs) -> None:
-        """Emit an event as soon as the loop comes to it: for plugins, and from any thread.
+        """Emit a plugin's event as soon as the loop comes to it; from any thread.
 
         Args:
             event: The event.
             *args: Passed on to its callbacks.
             **kwargs: Passed on to its callbacks.
         """
-        self.scheduler.post(self.event_manager.emit_many, {event: (args, kwargs)})
+        self.scheduler.post(self.plugin_events.emit_many, {event: (args, kwargs)})
 
     def batch(
         self, args: Iterable[tuple[Any, ...]], *, cancel_on_failed_submission: bool = True

@@ -208,7 +208,7 @@ class Task(Emitter, Generic[P, R]):
         self._options: Mapping[str, Any] = {}
         self._portable = portable(function)
         self.event_manager.on_failure = scheduler.callback_failed
-        #: Where plugins emit: here, or on the batch that the calls belong to.
+        #: Where plugins emit, which is here, or on the batch that the calls belong to.
         self.plugin_events: EventManager = self.event_manager
         self.on_submitted = self.subscriber(self.SUBMITTED)
         self.on_done = self.subscriber(self.DONE)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from amltk._lazy import resolve
+
 if TYPE_CHECKING:
     from amltk.events import Emitter as Emitter
     from amltk.events import Event as Event
@@ -52,13 +54,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("amltk")
-    where = _WHERE.get(name)
-    if where is None:
-        message = f"module {__name__!r} has no name {name!r}; it has: {', '.join(__all__)}"
-        raise AttributeError(message)
-    value = getattr(importlib.import_module(where), name)
-    globals()[name] = value
-    return value
+    return resolve(globals(), name)
 
 
 def __dir__() -> list[str]:

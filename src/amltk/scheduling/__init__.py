@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from amltk._lazy import resolve
+
 if TYPE_CHECKING:
     from amltk.events import Event as Event
     from amltk.events import Subscriber as Subscriber
@@ -63,13 +65,7 @@ def live_view() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    where = _WHERE.get(name)
-    if where is None:
-        message = f"module {__name__!r} has no name {name!r}; it has: {', '.join(__all__)}"
-        raise AttributeError(message)
-    value = getattr(importlib.import_module(where), name)
-    globals()[name] = value
-    return value
+    return resolve(globals(), name)
 
 
 def __dir__() -> list[str]:

@@ -65,8 +65,8 @@ class Ending:
         return 0 if self.status in ("success", "returned") else 1
 
 
-class TrialCall(Wrapped):
-    """Tracks each call as a trial.
+class _TrackedCall(Wrapped):
+    """Opens a run for each call; subclasses say of what.
 
     Args:
         fn: The function.
@@ -76,6 +76,10 @@ class TrialCall(Wrapped):
     def __init__(self, fn: Callable[..., Any], settings: RunSettings) -> None:
         super().__init__(fn)
         self.settings = settings
+
+
+class TrialCall(_TrackedCall):
+    """Tracks each call as a trial."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function with a run at ``trial.plugins["wandb"]``."""
@@ -95,17 +99,8 @@ class TrialCall(Wrapped):
         return report
 
 
-class TaskCall(Wrapped):
-    """Tracks each call of any function.
-
-    Args:
-        fn: The function.
-        settings: How runs are opened.
-    """
-
-    def __init__(self, fn: Callable[..., Any], settings: RunSettings) -> None:
-        super().__init__(fn)
-        self.settings = settings
+class TaskCall(_TrackedCall):
+    """Tracks each call of any function."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""

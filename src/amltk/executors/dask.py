@@ -474,6 +474,7 @@ def dask_factory(
         InvalidOptionError: When an option makes no sense.
     """
     distributed = require("distributed", extra="dask", purpose='the "dask" executor')
+    traits = Traits(shares_machine=None)  # what else there is to know, the cluster tells
     if address_or_client is None:
         _check_number("n_workers", n_workers, optional=True)
         _check_number("threads_per_worker", threads_per_worker)
@@ -484,11 +485,11 @@ def dask_factory(
             "host": "127.0.0.1",
             **options,
         }
-        return Factory(partial(_on_this_machine, distributed, local), Traits(shares_machine=None))
+        return Factory(partial(_on_this_machine, distributed, local), traits)
     given = {"n_workers": n_workers} if n_workers is not None else {}
     if isinstance(address_or_client, distributed.Client):
         _refuse_options("with a client of yours", {**given, **options})
-        return Factory(partial(DaskExecutor, address_or_client), Traits(shares_machine=None))
+        return Factory(partial(DaskExecutor, address_or_client), traits)
     if not isinstance(address_or_client, str):
         message = (
             f"{address_or_client!r} is neither an address nor a client of Dask; give for example "
@@ -496,9 +497,7 @@ def dask_factory(
         )
         raise InvalidOptionError(message, option="address_or_client", value=address_or_client)
     _refuse_options("with an address", given)
-    return Factory(
-        partial(_at_address, distributed, address_or_client, options), Traits(shares_machine=None)
-    )
+    return Factory(partial(_at_address, distributed, address_or_client, options), traits)
 
 
 def _check_number(option: str, value: object, *, optional: bool = False) -> None:

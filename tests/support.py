@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -172,6 +173,20 @@ def start_script(code, *args):
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def call_while_another_runs(plugin):
+    """Call a function that a plugin wrapped, while another such call runs in another thread."""
+    first, second = threading.Event(), threading.Event()
+    slow = plugin.wrap(lambda: (first.set(), second.wait(20)))
+    thread = threading.Thread(target=slow)
+    thread.start()
+    first.wait(20)
+    try:
+        return plugin.wrap(double)(1)
+    finally:
+        second.set()
+        thread.join()
 
 
 _mark = None

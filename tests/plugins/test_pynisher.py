@@ -42,6 +42,16 @@ def limited(function, **options):
     return PynisherPlugin(**options).wrap(function)
 
 
+def kill_worker_of(call, path):
+    """Kill the process that makes a call, and wait until those that the call noted are gone."""
+    worker = multiprocessing.get_context("spawn").Process(target=call, args=(path,))
+    worker.start()
+    pids = pids_in(path)
+    worker.kill()
+    worker.join()
+    wait_until_gone(pids)
+
+
 def quickest(measure, good):
     """Return the first figure that is good, or the least of three: the machine has other work."""
     figures = []
@@ -334,24 +344,10 @@ class TestEachStartMethod:
         assert sorted(results) == list(range(8))
 
     def test_nothing_is_left_when_the_worker_is_killed(self, context, tmp_path):
-        worker = multiprocessing.get_context("spawn").Process(
-            target=limited(start_all_kinds_and_go_on, context=context), args=(tmp_path / "pids",)
-        )
-        worker.start()
-        pids = pids_in(tmp_path / "pids")
-        worker.kill()
-        worker.join()
-        wait_until_gone(pids)
+        kill_worker_of(limited(start_all_kinds_and_go_on, context=context), tmp_path / "pids")
 
     def test_code_that_never_yields_is_killed_with_the_worker_too(self, context, tmp_path):
-        worker = multiprocessing.get_context("spawn").Process(
-            target=limited(note_and_hold_the_interpreter, context=context), args=(tmp_path / "pid",)
-        )
-        worker.start()
-        pids = pids_in(tmp_path / "pid")
-        worker.kill()
-        worker.join()
-        wait_until_gone(pids)
+        kill_worker_of(limited(note_and_hold_the_interpreter, context=context), tmp_path / "pid")
 
     @pytest.mark.parametrize("pool", ["fork", "spawn"])
     def test_daemonic_workers_call_as_others_do(self, context, pool):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from typing import ClassVar
 
 import pytest
@@ -181,18 +180,9 @@ class TestEnvironment:
 
 
 def test_two_calls_at_once_in_threads_of_one_worker_are_told_apart(sequential):
-    first, second = threading.Event(), threading.Event()
     plugin = ThreadPoolCTLPlugin()
-    slow = plugin.wrap(lambda: (first.set(), second.wait(20)))
-    thread = threading.Thread(target=slow)
-    thread.start()
-    first.wait(20)
-    try:
-        with pytest.raises(CallError, match="give each worker process one thread"):
-            plugin.wrap(support.double)(1)
-    finally:
-        second.set()
-        thread.join()
+    with pytest.raises(CallError, match="give each worker process one thread"):
+        support.call_while_another_runs(plugin)
     assert plugin.wrap(support.double)(1) == 2
 
 

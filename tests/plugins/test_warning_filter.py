@@ -224,17 +224,9 @@ class TestCollect:
 
 
 def test_two_calls_at_once_in_threads_of_one_worker_are_told_apart():
-    first, second = threading.Event(), threading.Event()
     plugin = WarningFilter()
-    thread = threading.Thread(target=plugin.wrap(lambda: (first.set(), second.wait(20))))
-    thread.start()
-    first.wait(20)
-    try:
-        with pytest.raises(CallError, match="give each worker process one thread"):
-            plugin.wrap(support.double)(1)
-    finally:
-        second.set()
-        thread.join()
+    with pytest.raises(CallError, match="give each worker process one thread"):
+        support.call_while_another_runs(plugin)
     assert plugin.wrap(support.double)(1) == 2
 
 

@@ -1,3 +1,4 @@
+import os
 import sys
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -116,12 +117,41 @@ class TestTraits:
             pass
 
         with Pool(1) as executor:
-            assert traits_of(executor) == Traits(pickles=False, runs_in_threads=True)
+            traits = traits_of(executor)
+        assert traits == Traits(pickles=False, runs_in_threads=True, n_workers=1)
 
     def test_our_pool_ends_calls_and_packs_itself(self):
         with ProcessExecutor(1) as executor:
             traits = traits_of(executor)
         assert (traits.packs_itself, traits.ends_running_calls) == (True, True)
+
+    @pytest.mark.parametrize(
+        ("engine", "options", "expected"),
+        [
+            ("sequential", {}, 1),
+            ("threads", {"max_workers": 3}, 3),
+            ("processes", {"max_workers": 3}, 3),
+            ("processes", {}, len(os.sched_getaffinity(0))),
+            ("loky", {"max_workers": 3}, 3),
+            ("dask", {"n_workers": 2, "threads_per_worker": 2}, 4),
+            ("dask", {}, None),
+            ("ray", {"num_cpus": 3}, 3),
+            ("ray", {}, None),
+            ("slurm", {"n_workers": 3, "cores": 2, "processes": 1, "memory": "1 GB"}, 6),
+        ],
+    )
+    def test_how_many_calls_run_at_once_is_known_before_a_run_where_it_can_be(
+        self, engine, options, expected
+    ):
+        package = {"dask": "distributed", "slurm": "dask_jobqueue"}.get(engine, engine)
+        if package in ("loky", "ray", "distributed", "dask_jobqueue"):
+            pytest.importorskip(package)
+        assert traits_of(factory_of(engine, **options)).n_workers == expected
+
+    @pytest.mark.parametrize("kind", [ThreadPoolExecutor, ProcessPoolExecutor])
+    def test_a_pool_that_is_handed_in_tells_it_too(self, kind):
+        with kind(3) as executor:
+            assert traits_of(executor).n_workers == 3
 
 
 class TestAdopt:

@@ -16,6 +16,7 @@ def test_the_defaults_are_what_is_safe_to_assume_of_a_stranger():
         "shares_machine": True,
         "runs_inline": False,
         "runs_in_threads": False,
+        "n_workers": None,
     }
 
 

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -186,7 +187,7 @@ def airflow_factory(
         secret=secret,
         settings=settings,
     )
-    return Factory(make, AirflowExecutor.traits)
+    return Factory(make, replace(AirflowExecutor.traits, n_workers=max_workers))
 
 
 def _settled(settings: Settings, settle_s: float) -> Settings:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -485,7 +486,9 @@ def dask_factory(
             "host": "127.0.0.1",
             **options,
         }
-        return Factory(partial(_on_this_machine, distributed, local), traits)
+        at_once = None if n_workers is None else n_workers * threads_per_worker
+        make = partial(_on_this_machine, distributed, local)
+        return Factory(make, replace(traits, n_workers=at_once))
     given = {"n_workers": n_workers} if n_workers is not None else {}
     if isinstance(address_or_client, distributed.Client):
         _refuse_options("with a client of yours", {**given, **options})

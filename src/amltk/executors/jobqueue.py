@@ -76,7 +76,7 @@ def cluster_factory(
         "cluster": cluster,
     }
     make = partial(_open, distributed, options, alone=threads == 1)
-    return Factory(make, Traits(shares_machine=False))
+    return Factory(make, Traits(shares_machine=False, n_workers=n_workers * threads))
 
 
 #: Takes the arguments of ``cluster_factory`` but for the system.

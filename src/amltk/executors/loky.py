@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
 from amltk._optional import require
 from amltk.exceptions import InvalidOptionError
+from amltk.executors.traits import Factory, Traits
 
 
-def loky_factory(max_workers: int | None = None, **options: Any) -> Callable[[], Executor]:
+def loky_factory(max_workers: int | None = None, **options: Any) -> Factory:
     """Return what makes a loky pool.
 
     Args:
@@ -26,4 +25,5 @@ def loky_factory(max_workers: int | None = None, **options: Any) -> Callable[[],
     if max_workers is not None and max_workers < 1:
         message = f"a loky pool needs at least one worker, not max_workers={max_workers!r}"
         raise InvalidOptionError(message, option="max_workers", value=max_workers)
-    return partial(loky.ProcessPoolExecutor, max_workers, **options)
+    make = partial(loky.ProcessPoolExecutor, max_workers, **options)
+    return Factory(make, Traits(death_spreads=True, n_workers=max_workers or loky.cpu_count()))

@@ -23,6 +23,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -32,7 +33,7 @@ from amltk.executors import _launch
 from amltk.executors._frames import Channel
 from amltk.executors._pool import Pool, PoolFuture
 from amltk.executors.envelope import PortableFunction, dumps, name_of, pack_call, pickling_failure
-from amltk.executors.traits import Traits
+from amltk.executors.traits import Factory, Traits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -154,14 +155,14 @@ def processes_factory(
     initargs: tuple[Any, ...] = (),
     *,
     max_tasks_per_child: int | None = None,
-) -> Callable[[], ProcessExecutor]:
+) -> Factory:
     """Return what makes a pool of processes; the arguments are those of ``ProcessExecutor``.
 
     Raises:
         InvalidOptionError: When an option makes no sense.
     """
     _check(max_workers, initializer, max_tasks_per_child)
-    return partial(
+    make = partial(
         ProcessExecutor,
         max_workers,
         mp_context,
@@ -169,6 +170,8 @@ def processes_factory(
         initargs,
         max_tasks_per_child=max_tasks_per_child,
     )
+    n_workers = max_workers or _count_processors()
+    return Factory(make, replace(ProcessExecutor.traits, n_workers=n_workers))
 
 
 def _check(max_workers: object, initializer: object, max_tasks_per_child: object) -> None:

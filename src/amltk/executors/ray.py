@@ -279,4 +279,5 @@ def ray_factory(
         **given,
         **init_options,
     )
-    return Factory(make, Traits(shares_machine=None))
+    n_workers = None if num_cpus is None else max(1, int(num_cpus))
+    return Factory(make, Traits(shares_machine=None, n_workers=n_workers))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ParamSpec, TypeVar
@@ -161,7 +161,9 @@ def _known(executor: object) -> _Known:
     for kind in (executor if isinstance(executor, type) else type(executor)).__mro__:
         known = _KNOWN.get(f"{kind.__module__}.{kind.__qualname__}")
         if known is not None:
-            return known
+            # Private in the standard library and loky, and the only place that tells it.
+            n_workers = getattr(executor, "_max_workers", None)
+            return replace(known, traits=replace(known.traits, n_workers=n_workers))
     return _STRANGER
 
 

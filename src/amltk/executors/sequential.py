@@ -21,7 +21,7 @@ class SequentialExecutor(Executor):
     A scheduler that uses it still runs calls one by one between callbacks, never inside them.
     """
 
-    traits: ClassVar[Traits] = Traits(pickles=False, runs_inline=True)
+    traits: ClassVar[Traits] = Traits(pickles=False, runs_inline=True, n_workers=1)
 
     def __init__(self) -> None:
         self._closed = False

@@ -35,4 +35,5 @@ def threads_factory(
     def make() -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers, thread_name_prefix, initializer, tuple(initargs))
 
-    return Factory(make, Traits(pickles=False, runs_in_threads=True))
+    n_workers = max_workers or make()._max_workers  # no thread is started by that
+    return Factory(make, Traits(pickles=False, runs_in_threads=True, n_workers=n_workers))

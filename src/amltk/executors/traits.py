@@ -32,6 +32,8 @@ class Traits:
     runs_inline: bool = False
     #: Calls run in threads of this process, which nobody can end.
     runs_in_threads: bool = False
+    #: How many calls run at once at most; ``None`` where that is not known before a run.
+    n_workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

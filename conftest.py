@@ -13,6 +13,7 @@ PAGES = (
     "docs/*.md",
     "docs/extending/*.md",
     "docs/plugins/*.md",
+    "docs/optimization/*.md",
     "docs/engines/pools.md",
     "docs/engines/dask.md",
 )

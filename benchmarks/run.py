@@ -18,9 +18,11 @@ from typing import Any
 import rows_calls
 import rows_engines
 import rows_events
+import rows_optimization
 import rows_plugins
 import rows_queue
 import rows_startup
+import rows_trials
 from measure import Result, Row, profile
 
 import amltk
@@ -32,6 +34,8 @@ ROWS = [
     *rows_startup.ROWS,
     *rows_engines.ROWS,
     *rows_plugins.ROWS,
+    *rows_optimization.ROWS,
+    *rows_trials.ROWS,
 ]
 
 

@@ -13,6 +13,13 @@ Drawn::
     ├── WouldDeadlockError (RuntimeError)       waiting in the loop for what the loop has to do
     ├── TransitionError (RuntimeError)          a call's life took a turn that it cannot take
     ├── BatchError (RuntimeError)               a batch used in a way that it cannot be
+    ├── TrialError (RuntimeError)               a trial used in a way that it cannot be
+    │   └── UnknownTrialError (LookupError)     no such trial was asked for, or it was told before
+    ├── MetricError (ValueError)                a value that a metric cannot have
+    ├── ReportTypeError (TypeError)             a trial's function returned no report of its trial
+    ├── InvalidSpaceError (ValueError)          a space with a part that makes no sense
+    ├── ExhaustedError (RuntimeError)           an optimizer has nothing left to try
+    ├── HistoryError (ValueError)               a history that cannot be written, read or asked so
     ├── CallError (RuntimeError)                a call that could not run or report by itself
     │   ├── WorkerDiedError                     its worker died
     │   ├── CallPicklingError                   function or arguments could not be sent
@@ -109,6 +116,49 @@ class TransitionError(AmltkError, RuntimeError):
 
 class BatchError(AmltkError, RuntimeError):
     """A batch was used in a way that it cannot be, such as submitted twice."""
+
+
+class TrialError(AmltkError, RuntimeError):
+    """A trial was used in a way that it cannot be, such as reported before its work began."""
+
+    #: The trial's name.
+    trial: str
+
+
+class UnknownTrialError(TrialError, LookupError):
+    """An optimizer was told of a trial that it was not asked for, or told of before."""
+
+
+class MetricError(AmltkError, ValueError):
+    """A value that a metric cannot have: not declared, missing, no number, NaN, out of bounds."""
+
+    #: The metric's name.
+    metric: str
+    value: object
+
+
+class ReportTypeError(AmltkError, TypeError):
+    """A trial's function returned something else than a report of its trial; see ``value``."""
+
+    #: What it returned, as text.
+    value: str
+
+
+class InvalidSpaceError(AmltkError, ValueError):
+    """A part of a space of configurations makes no sense; ``key`` says which."""
+
+    key: str
+    value: object
+
+
+class ExhaustedError(AmltkError, RuntimeError):
+    """An optimizer has nothing left to try, after ``n_asked`` trials where it counts them."""
+
+    n_asked: int | None = None
+
+
+class HistoryError(AmltkError, ValueError):
+    """A history cannot be written, read, or asked for what it does not have."""
 
 
 class CallError(AmltkError, RuntimeError):

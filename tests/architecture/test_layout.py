@@ -14,6 +14,7 @@ COVERED_BY = {
     "events/channel.py": "events/test_manager.py",
     "scheduling/happenings.py": "scheduling/test_scheduler.py",
     "testing/contracts/executor.py": "executors/test_contract.py",
+    "testing/contracts/optimizer.py": "optimization/optimizers/test_contract.py",
     "testing/contracts/plugin.py": "plugins/test_contract.py",
 }
 

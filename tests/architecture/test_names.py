@@ -18,11 +18,15 @@ NAMES = {
         "Emitter",
         "Event",
         "EventManager",
+        "History",
+        "Optimizer",
+        "RandomSearch",
         "Scheduler",
         "SequentialExecutor",
         "Subscriber",
         "Task",
         "TaskPlugin",
+        "Trial",
     },
     "amltk.events": {
         "CallbackFailure",
@@ -30,6 +34,17 @@ NAMES = {
         "Event",
         "EventManager",
         "Subscriber",
+    },
+    "amltk.optimization": {
+        "GridSearch",
+        "History",
+        "Metric",
+        "Optimizer",
+        "OptunaOptimizer",
+        "RandomSearch",
+        "SMACOptimizer",
+        "Trial",
+        "optimize",
     },
     "amltk.plugins": {
         "CallEmissions",
@@ -69,16 +84,22 @@ LISTING = sorted(
 )
 #: The third-party packages and the slow modules that come only with what needs them.
 HEAVY = (
+    "ConfigSpace",
     "cloudpickle",
     "codecarbon",
     "dask",
     "distributed",
     "loky",
     "matplotlib",
+    "numpy",
+    "optuna",
+    "pandas",
     "psutil",
+    "pyarrow",
     "pynisher",
     "rich",
     "sklearn",
+    "smac",
     "threadpoolctl",
     "wandb",
 )
@@ -116,7 +137,7 @@ def test_every_name_in_all_resolves(where):
     assert set(module.__all__) <= set(dir(module))
 
 
-@pytest.mark.parametrize("where", ["amltk", "amltk.scheduling"])
+@pytest.mark.parametrize("where", ["amltk", "amltk.optimization", "amltk.scheduling"])
 def test_a_lazy_name_is_one_object_wherever_it_is_imported_from(where):
     module = importlib.import_module(where)
 
@@ -148,3 +169,17 @@ def test_importing_scheduler_and_task_loads_no_package_of_an_extra():
 
     assert tops(loaded) - {"amltk"} <= sys.stdlib_module_names
     assert not tops(loaded) & set(HEAVY)
+
+
+def test_importing_what_optimizes_loads_no_package_of_an_extra():
+    names = ", ".join(NAMES["amltk.optimization"])
+    loaded = loaded_by(f"from amltk.optimization import {names}")
+
+    assert tops(loaded) - {"amltk"} <= sys.stdlib_module_names
+    assert not tops(loaded) & set(HEAVY)
+
+
+def test_a_worker_that_is_given_a_trial_loads_neither_scheduler_nor_task():
+    loaded = loaded_by("from amltk.optimization import Trial; Trial('a', {}).begin()")
+
+    assert not {name for name in loaded if name.startswith(("amltk.scheduling", "asyncio"))}

@@ -1,6 +1,8 @@
 """The benchmarks run and report; what they come to is not for a test to say."""
 
+import importlib
 import json
+import math
 import subprocess
 import sys
 
@@ -9,23 +11,107 @@ import support
 
 pytestmark = pytest.mark.slow
 
+BENCHMARKS = support.ROOT / "benchmarks"
 
-def test_a_row_is_reported_with_its_ratio_spread_and_goal(tmp_path):
-    report = tmp_path / "report.json"
-    program = support.ROOT / "benchmarks" / "run.py"
+
+def run(program, *arguments, timeout=50):
     done = subprocess.run(
-        [sys.executable, program, "--quick", "--only", "emit-one", "--json", report],
+        [sys.executable, BENCHMARKS / program, "--quick", *arguments],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=timeout,
         check=False,
     )
-
     assert done.returncode == 0, done.stderr
-    assert "emit-one" in done.stdout
+    return done.stdout
+
+
+def run_rows(names, report):
+    only = [word for name in names for word in ("--only", name)]
+    shown = run("run.py", *only, "--json", report)
     told = json.loads(report.read_text())
-    (row,) = told["rows"]
     assert told["setting"]["quick"] is True
-    assert row["name"] == "emit-one"
+    assert [row["name"] for row in told["rows"]] == names
+    for row in told["rows"]:
+        assert row["name"] in shown
+        assert row["spread"]["min"] <= row["ratio"] <= row["spread"]["max"]
+    return told["rows"]
+
+
+@pytest.fixture
+def benchmark_module(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if (BENCHMARKS / f"{name}.py").exists():
+            del sys.modules[name]
+
+
+def test_a_row_is_reported_with_its_ratio_spread_and_goal(tmp_path):
+    (row,) = run_rows(["emit-one"], tmp_path / "report.json")
+
     assert row["goal"] == "<= 2.5"
-    assert row["spread"]["min"] <= row["ratio"] <= row["spread"]["max"]
+
+
+def test_rows_about_trials_are_reported_with_their_goals(tmp_path):
+    names = ["trial-overhead", "busy-workers", "trials-10000", "trials-memory"]
+    rows = run_rows(names, tmp_path / "report.json")
+
+    assert [row["goal"] for row in rows] == ["<= 100 us", ">= 0.95", "<= 1.2", "<= 1 KiB"]
+    assert 0 < rows[1]["ratio"] <= 1
+
+
+def test_trials_are_compared_with_those_of_optuna_without_a_goal(tmp_path):
+    pytest.importorskip("optuna", reason="the extra optuna is not installed")
+    rows = run_rows(["trial-rate-optuna", "trial-rate-optuna-ask"], tmp_path / "report.json")
+
+    assert [(row["goal"], row["met"]) for row in rows] == [(None, None)] * 2
+
+
+def test_workers_are_idle_when_a_slow_optimizer_is_not_asked_ahead(benchmark_module):
+    rows = benchmark_module("rows_optimization")
+    share, _, _ = rows.run_slow_learner(rows.QUICK, n_workers=8, ask_ahead=0)
+
+    assert share < 0.9
+
+
+@pytest.mark.parametrize("library", ["optuna", "smac"])
+def test_a_search_through_optimize_tries_out_what_the_librarys_own_loop_does(library, tmp_path):
+    pytest.importorskip(library, reason=f"the extra {library} is not installed")
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    report = tmp_path / "report.json"
+    shown = run("search_quality.py", "--only", library, "--seeds", "2", "--json", report)
+    told = json.loads(report.read_text())
+
+    assert told["setting"]["seeds"] == 2
+    assert [row["function"] for row in told["rows"]] == ["branin", "hartmann-6", "noisy branin"]
+    assert [row["same_trials"] for row in told["rows"]] == [2, 2, 2]
+    assert shown.count("the very same trials") == 3
+
+
+def test_a_search_that_finds_less_is_told_from_noise(benchmark_module):
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    quality = benchmark_module("search_quality")
+    values = tuple(float(value) for value in range(20))
+    worse = tuple(value + 1 for value in values)
+    found = {"random": values, "n_same_best": 0, "n_same_trials": 0}
+    compare = [quality.Comparison("f", "l", 1, *both, **found) for both in zip_pairs(values, worse)]
+
+    assert [one.verdict for one in compare] == [
+        "no difference beyond noise",
+        "a difference: optimize() is better",
+        "a difference: optimize() is worse",
+    ]
+
+
+def zip_pairs(values, worse):
+    return [(values, values), (values, worse), (worse, values)]
+
+
+def test_the_functions_have_their_known_minima(benchmark_module):
+    searches = benchmark_module("searches")
+    place = (0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573)
+
+    assert searches.branin((math.pi, 2.275)) == pytest.approx(0.397887, abs=1e-6)
+    assert searches.hartmann(place) == pytest.approx(-3.32237, abs=1e-5)

@@ -21,6 +21,7 @@ from amltk.exceptions import (
     InvalidOptionError,
     WorkerDiedError,
 )
+from amltk.optimization import Trial
 from amltk.plugins._channel.exchange import Exchange
 from amltk.scheduling.plugin import Layer, WorkerPlugin, Wrapped
 from amltk.testing.contracts import PluginContract
@@ -52,9 +53,9 @@ def talk(x, comm=None):
     return answer
 
 
-def connected(function, scheduler, **options):
+def connected(function, scheduler, kind=Task, **options):
     """Return a task with a comm, and the list that all it hears of comes to."""
-    task = Task(function, scheduler, plugins=[Comm.Plugin(**options)])
+    task = kind(function, scheduler, plugins=[Comm.Plugin(**options)])
     seen = []
     task.on_message(lambda msg: seen.append(("message", msg.data)))
     task.on_request(lambda msg: seen.append(("request", msg.data)))
@@ -410,26 +411,42 @@ class TestWhatACallCanDo:
             future.result()
 
 
-class Trial:
-    def __init__(self, x):
-        self.x = x
-        self.plugins = {}
-
-
 def train(trial):
-    with trial.plugins["comm"] as comm:
-        comm.send(trial.x)
-    return trial
+    """Talk to the driver, and end in the way that the configuration says."""
+    with trial.begin(), trial.plugins["comm"] as comm:
+        comm.send(trial.config["x"])
+        answer = comm.request(trial.config["x"], timeout=20)
+        if trial.config.get("dies"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trial.success(answer=answer)
+    return trial.crashed()
+
+
+def trained(scheduler, config):
+    """Return what is heard of a trial, and its report."""
+    task, seen = connected(train, scheduler, Trial.Task)
+    reports = []
+    task.on_request(lambda msg: msg.respond(msg.data * 10))
+    task.on_report(lambda report: seen.append(("report", report.status.value)))
+    task.on_report(reports.append)
+    run(task, (Trial("trial", config),))
+    return seen, reports[0]
 
 
 class TestHowTheFunctionGetsIt:
     @pytest.mark.parametrize("engine", ["sequential", "processes"])
     def test_a_trial_has_it_among_its_plugins_while_it_runs(self, engine):
         with __import__("contextlib").ExitStack() as stack:
-            task, seen = connected(train, ENGINES[engine](stack))
-            (future,) = run(task, (Trial(3),))
-        assert seen[0] == ("message", 3)
-        assert future.result().plugins == {}
+            seen, report = trained(ENGINES[engine](stack), {"x": 3})
+        heard = [("message", 3), ("request", 3), ("close", 0), ("done", 0), ("report", "success")]
+        assert seen == heard
+        assert report.metrics == {"answer": 30}
+        assert report.trial.plugins == {}
+
+    def test_a_trial_whose_worker_dies_is_heard_before_its_report(self):
+        seen, report = trained(Scheduler.with_processes(1), {"x": 3, "dies": True})
+        assert [what for what, _ in seen] == ["message", "request", "close", "done", "report"]
+        assert isinstance(report.exception, WorkerDiedError)
 
     def test_a_function_that_cannot_get_at_it_is_refused(self, sequential):
         task, _ = connected(support.double, sequential)

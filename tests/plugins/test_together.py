@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from amltk import CallLimiter, Comm, Scheduler, Task
+from amltk.optimization import Trial
 from amltk.plugins import (
     PynisherPlugin,
     Retry,
@@ -88,6 +89,46 @@ def test_they_all_work_on_one_task_in_any_order(engine, turned, tmp_path):
         assert story.count("retried") == story.count("done") == 1
         assert story.index("retried") < story.index("done") == len(story) - 1
     assert [of for what, of in heard if what == "warned"] == [1]  # a killed call cannot tell
+
+
+def try_out(trial, folder, comm=None):
+    """Do all of that as a trial, whose comm is at the trial too."""
+    assert comm is trial.plugins["comm"]
+    with trial.begin():
+        trial.plugins["wandb"].log({"loss": 1})
+        answer = do_all(folder, trial.config["x"], comm)
+        if trial.config["x"] == 3:
+            raise LookupError("no 3")
+    return trial.crashed() if trial.exception is not None else trial.success(answer=answer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turned", [False, True])
+def test_they_all_work_on_one_task_of_trials(turned, tmp_path):
+    plugins = plugins_for(tmp_path)
+    plugins[2] = WandbPlugin(project="together", mode="disabled", dir=tmp_path).trial_tracker()
+    plugins[-1] = CallLimiter(max_calls=4)
+    task = Trial.Task(
+        try_out, Scheduler.with_processes(2), plugins=plugins[::-1] if turned else plugins
+    )
+    told, timeouts = {}, []
+    task.on_request(lambda msg: msg.respond(msg.data * 10))
+    task.on_report(lambda report: told.update({report.name: report}))
+    task.on(PynisherPlugin.TIMEOUT, timeouts.append)
+    trials = [Trial(f"{x}", {"x": x}) for x in range(6)]
+    task.scheduler.on_start(lambda: [task(trial, tmp_path) for trial in trials])
+    task.scheduler.run(timeout=50, end_on_exception=False)
+    assert {name: report.status.value for name, report in told.items()} == {
+        "0": "success",
+        "1": "success",
+        "2": "crashed",
+        "3": "crashed",
+    }
+    assert told["1"].metrics == {"answer": 10}
+    assert isinstance(told["2"].exception, PynisherPlugin.WallTimeoutException)
+    assert timeouts == [told["2"].exception]
+    assert isinstance(told["3"].exception, LookupError)
+    assert told["3"].time.wall_s > 0
 
 
 def talk_and_hang(n, comm=None):

@@ -1,16 +1,11 @@
-"""Tracking in Weights & Biases, offline: what it has written is read back.
-
-``Trial`` and ``Report`` stand in for those of ``amltk.optimization``: they have the same attributes.
-"""
+"""Tracking in Weights & Biases, offline: what it has written is read back."""
 
 import copy
-import enum
 import os
 import pickle
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -20,6 +15,7 @@ import wandb_files
 
 from amltk import Scheduler, Task, TaskPlugin
 from amltk.exceptions import InvalidOptionError, MissingExtraError
+from amltk.optimization import Trial
 from amltk.testing.contracts import PluginContract
 
 wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
@@ -31,39 +27,16 @@ from amltk.plugins._wandb.values import flat, nan_as_text  # noqa: E402
 from amltk.plugins.wandb import Tracked, WandbPlugin  # noqa: E402
 
 
-class Status(enum.Enum):
-    SUCCESS = "success"
-    FAIL = "fail"
-
-
-@dataclass
-class Trial:
-    name: str
-    config: dict = field(default_factory=dict)
-    seed: int | None = None
-    fidelities: dict | None = None
-    summary: dict = field(default_factory=dict)
-    plugins: dict = field(default_factory=dict)
-
-
-@dataclass
-class Report:
-    trial: Trial
-    status: Status = Status.SUCCESS
-    metrics: dict = field(default_factory=dict)
-    time: dict = field(default_factory=dict)
-    exception: BaseException | None = None
-    traceback: str | None = None
-
-
 def train(trial):
     """Log, and end in the way in which the configuration says."""
     run = trial.plugins["wandb"]
-    x = trial.config["x"]
-    for epoch in range(3):
-        run.log({"loss": x / (epoch + 1)})
-    run.summary["best"] = x
-    how = trial.config.get("how")
+    x, how = trial.config["x"], trial.config.get("how")
+    with trial.begin():
+        for epoch in range(3):
+            run.log({"loss": x / (epoch + 1)})
+        run.summary["best"] = x
+        if how in ("fail", "raise inside"):
+            raise ValueError("too bad")
     if how == "raise":
         raise LookupError(f"no {x}")
     if how == "kill":
@@ -73,8 +46,8 @@ def train(trial):
         support.sleep_for_ever()
     trial.summary["nested"] = {"x": x}
     if how == "fail":
-        return Report(trial, Status.FAIL, exception=ValueError("too bad"), traceback="Traceback …")
-    return Report(trial, metrics={"accuracy": x / 100}, time={"wall": 0.5})
+        return trial.fail()
+    return trial.success(accuracy=x / 100) if how is None else trial.crashed()
 
 
 def use_everything(trial):
@@ -90,7 +63,15 @@ def use_everything(trial):
     run.finish()
     artifact = run.log_artifact
     assert callable(artifact)
-    return [run.id, run.name, run.config["lr"], run.config.lr, run.summary["loss"], run.url]
+    used = [run.id, run.name, run.config["lr"], run.config.lr, run.summary["loss"], run.url]
+    return succeed(trial, used=used)
+
+
+def succeed(trial, used=None, **metrics):
+    """Report a success of a trial, and note what the test wants to see."""
+    trial.summary["used"] = used
+    with trial.begin():
+        return trial.success(**metrics)
 
 
 def misuse(trial):
@@ -98,7 +79,7 @@ def misuse(trial):
     run.log("no mapping")
     run.lgo({"loss": 1})
     run.log({"loss": 2})
-    return run.is_tracking
+    return succeed(trial, used=run.is_tracking)
 
 
 def kill_service(trial):
@@ -111,11 +92,11 @@ def kill_service(trial):
             child.wait(10)
     run.log({"after": 1})
     run.log({"after": 2})
-    return Report(trial, metrics={"accuracy": 0.5})
+    return succeed(trial, accuracy=0.5)
 
 
-def fork_and_return(trial):
-    return Report(pickle.loads(pickle.dumps(trial)), metrics={"a": 1})
+def pickle_and_return(trial):
+    return succeed(pickle.loads(pickle.dumps(trial)), a=1)
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +135,7 @@ def trials(*configs):
 def test_a_trial_has_a_run_with_config_metrics_summary_status_and_time(
     sequential, plugin, tmp_path
 ):
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
     trial = Trial("first", {"x": 4, "deep": {"lr": 0.1}}, seed=7, fidelities={"epochs": 3})
 
     run_calls(sequential, task, (trial,))
@@ -178,15 +159,17 @@ def test_a_trial_has_a_run_with_config_metrics_summary_status_and_time(
             "best": 4,
             "nested/x": 4,
             "trial/status": "success",
-            "trial/time/wall": 0.5,
         }.items()
     )
-    assert run.summary["trial/duration_s"] > 0
+    assert run.summary["trial/duration_s"] > run.summary["trial/time/wall_s"] > 0
+    assert run.summary["trial/time/cpu_s"] >= 0
+    assert run.summary["trial/peak_memory_mb"] > 1
+    assert f":{os.getpid()}" in run.summary["trial/worker"]
     assert run.exit_code == 0
 
 
 def test_a_trial_that_failed_says_why(sequential, plugin, tmp_path):
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
     run_calls(sequential, task, *trials({"x": 1, "how": "fail"}))
 
@@ -197,13 +180,43 @@ def test_a_trial_that_failed_says_why(sequential, plugin, tmp_path):
         >= {
             "trial/status": "fail",
             "trial/exception": "ValueError",
-            "trial/traceback": "Traceback …",
+            "trial/message": "ValueError: too bad",
         }.items()
     )
+    assert "ValueError: too bad" in run.summary["trial/traceback"]
+
+
+def test_a_trial_that_raised_in_its_block_is_crashed_with_what_was_measured(
+    sequential, plugin, tmp_path
+):
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
+
+    [report] = run_calls(sequential, task, *trials({"x": 1, "how": "raise inside"}))
+
+    run = wandb_files.read_finished(tmp_path, 1)["trial-0"]
+    assert run.exit_code == 1
+    assert run.summary["trial/status"] == report.status.value == "crashed"
+    assert run.summary["trial/message"] == "ValueError: too bad"
+    assert run.summary["trial/time/wall_s"] == report.time.wall_s
+    assert len(run.rows) == 3
+
+
+def return_nothing(trial):
+    trial.plugins["wandb"].log({"loss": 1})
+
+
+def test_a_trial_without_a_report_is_crashed(sequential, plugin, tmp_path):
+    task = Trial.Task(return_nothing, sequential, plugins=plugin.trial_tracker())
+
+    run_calls(sequential, task, *trials({"x": 1}))
+
+    run = wandb_files.read_finished(tmp_path, 1)["trial-0"]
+    assert (run.exit_code, run.summary["trial/status"]) == (1, "crashed")
+    assert run.summary["trial/exception"] == "ReportTypeError"
 
 
 def test_a_trial_that_raised_is_crashed_and_its_error_names_the_run(sequential, plugin, tmp_path):
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
     [error] = run_calls(sequential, task, *trials({"x": 1, "how": "raise"}))
 
@@ -215,7 +228,7 @@ def test_a_trial_that_raised_is_crashed_and_its_error_names_the_run(sequential, 
 
 
 def test_what_comes_back_says_which_run_it_was(sequential, plugin):
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
     [report] = run_calls(sequential, task, *trials({"x": 1}))
 
@@ -241,9 +254,10 @@ def test_a_trial_may_be_given_by_name(sequential, plugin, tmp_path):
 
 
 def test_a_function_uses_its_run_as_it_would_use_one_of_wandb(sequential, plugin, tmp_path):
-    task = Task(use_everything, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(use_everything, sequential, plugins=plugin.trial_tracker())
 
-    [used] = run_calls(sequential, task, (Trial("all", {"lr": 0.5}),))
+    [report] = run_calls(sequential, task, (Trial("all", {"lr": 0.5}),))
+    used = report.trial.summary["used"]
 
     run = wandb_files.read_finished(tmp_path, 1)["all"]
     assert used == [run.id, "all", 0.2, 0.2, 1.0, None]
@@ -253,20 +267,20 @@ def test_a_function_uses_its_run_as_it_would_use_one_of_wandb(sequential, plugin
 
 
 def test_the_same_uses_go_on_without_effect_when_nothing_is_tracked(sequential):
-    task = Task(
+    task = Trial.Task(
         use_everything, sequential, plugins=WandbPlugin("p", mode="disabled").trial_tracker()
     )
 
-    [used] = run_calls(sequential, task, (Trial("all", {"lr": 0.5}),))
+    [report] = run_calls(sequential, task, (Trial("all", {"lr": 0.5}),))
 
-    assert used[1:] == ["all", 0.2, 0.2, 1.0, None]
+    assert report.trial.summary["used"][1:] == ["all", 0.2, 0.2, 1.0, None]
     assert wandb.run is None
 
 
 def test_a_trial_can_be_pickled_and_copied_in_the_function(sequential, plugin, tmp_path):
-    task = Task(fork_and_return, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(pickle_and_return, sequential, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(sequential, task, (Trial("copied"),))
+    [report] = run_calls(sequential, task, (Trial("copied", {}),))
 
     assert copy.deepcopy(report).metrics == {"a": 1}
     assert wandb_files.read_finished(tmp_path, 1)["copied"].exit_code == 0
@@ -275,8 +289,8 @@ def test_a_trial_can_be_pickled_and_copied_in_the_function(sequential, plugin, t
 @pytest.mark.slow
 def test_forty_trials_over_four_workers_are_all_there_and_none_is_mixed(plugin, tmp_path):
     scheduler = Scheduler.with_processes(4)
-    task = Task(train, scheduler, plugins=plugin.trial_tracker())
-    hows = {7: "raise", 13: "kill", 20: "fail", 28: "kill", 33: "raise"}
+    task = Trial.Task(train, scheduler, plugins=plugin.trial_tracker())
+    hows = {7: "raise", 13: "kill", 20: "fail", 28: "kill", 33: "raise inside"}
     configs = [{"x": x, "how": hows.get(x)} for x in range(40)]
 
     run_calls(scheduler, task, *trials(*configs))
@@ -300,7 +314,7 @@ def test_forty_trials_over_four_workers_are_all_there_and_none_is_mixed(plugin, 
 
 def test_trials_in_threads_are_not_mixed(plugin, tmp_path):
     scheduler = Scheduler.with_threads(4)
-    task = Task(train, scheduler, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, scheduler, plugins=plugin.trial_tracker())
 
     run_calls(scheduler, task, *trials(*({"x": x} for x in range(12))))
 
@@ -312,7 +326,7 @@ def test_trials_in_threads_are_not_mixed(plugin, tmp_path):
 
 def test_a_trial_that_is_cancelled_while_it_runs_is_finished_by_the_driver(plugin, tmp_path):
     scheduler = Scheduler.with_processes(1)
-    task = Task(train, scheduler, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, scheduler, plugins=plugin.trial_tracker())
     path = tmp_path / "started"
     configs = [{"x": 1, "how": "wait", "path": str(path)}, {"x": 2}]
     futures = []
@@ -334,7 +348,7 @@ def test_a_trial_that_is_cancelled_while_it_runs_is_finished_by_the_driver(plugi
 
 def test_a_trial_that_cannot_be_sent_has_a_run_too(plugin, tmp_path):
     scheduler = Scheduler.with_processes(1)
-    task = Task(train, scheduler, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, scheduler, plugins=plugin.trial_tracker())
 
     run_calls(scheduler, task, (Trial("lock", {"x": threading.Lock()}),))
     assert plugin.wait(60)
@@ -351,7 +365,7 @@ def test_a_trial_that_reaches_a_limit_is_finished_by_the_driver(plugin, tmp_path
 
     scheduler = Scheduler.with_processes(1)
     limits = PynisherPlugin(wall_time_limit=6)
-    task = Task(train, scheduler, plugins=[limits, plugin.trial_tracker()])
+    task = Trial.Task(train, scheduler, plugins=[limits, plugin.trial_tracker()])
     endless = {"x": 1, "how": "wait", "path": str(tmp_path / "started")}
 
     run_calls(scheduler, task, *trials({"x": 0}, endless, {"x": 2, "how": "raise"}))
@@ -388,7 +402,7 @@ def test_a_wandb_that_cannot_open_runs_is_reported_once_and_tried_once(
         raise wandb.errors.CommError("no network")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
     reports_ = run_calls(sequential, task, *trials(*({"x": x} for x in range(5))))
     assert plugin.wait(60)
@@ -407,12 +421,12 @@ def test_a_wandb_without_a_key_is_reported_and_trials_go_on(
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     plugin = WandbPlugin("project", mode="online", dir=tmp_path)
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
     [report] = run_calls(sequential, task, *trials({"x": 1}))
     assert plugin.wait(60)
 
-    assert report.status is Status.SUCCESS
+    assert report.status is Trial.Status.SUCCESS
     assert "No API key" in warnings_in(caplog)[0]
 
 
@@ -423,14 +437,14 @@ def test_a_network_that_is_not_there_delays_a_thousand_trials_once(
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{support.free_port()}")
     plugin = WandbPlugin("project", mode="online", dir=tmp_path, init_timeout=3)
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
     begun = time.monotonic()
 
     outcomes = run_calls(sequential, task, *trials(*({"x": x} for x in range(1000))))
     assert time.monotonic() - begun < 20
     assert plugin.wait(60)
 
-    assert all(isinstance(outcome, Report) for outcome in outcomes)
+    assert all(isinstance(outcome, Trial.SuccessReport) for outcome in outcomes)
     assert len(warnings_in(caplog)) == 1
 
 
@@ -440,14 +454,14 @@ def test_a_wandb_that_hangs_delays_a_trial_by_no_more_than_the_bound(
     released = threading.Event()
     monkeypatch.setattr(wandb, "init", hang_until(released))
     plugin = WandbPlugin("project", mode="offline", dir=tmp_path, init_timeout=0.5)
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
     begun = time.monotonic()
 
     outcomes = run_calls(sequential, task, *trials({"x": 1}, {"x": 2}))
     took_s = time.monotonic() - begun
     released.set()
 
-    assert all(isinstance(outcome, Report) for outcome in outcomes)
+    assert all(isinstance(outcome, Trial.SuccessReport) for outcome in outcomes)
     assert 0.5 <= took_s < 5
     assert "no answer within 0.5 s" in warnings_in(caplog)[0]
 
@@ -461,13 +475,13 @@ def test_a_run_that_hangs_is_left_behind_and_no_other_one_is_tried(
     plugin = WandbPlugin(
         "project", mode="offline", dir=tmp_path, call_timeout=0.5, finish_timeout=0.5
     )
-    task = Task(train, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
     outcomes = run_calls(sequential, task, *trials({"x": 1}, {"x": 2}))
     released.set()
     assert plugin.wait(60)
 
-    assert all(isinstance(outcome, Report) for outcome in outcomes)
+    assert all(isinstance(outcome, Trial.SuccessReport) for outcome in outcomes)
     assert len(warnings_in(caplog)) == 1
     monkeypatch.undo()
 
@@ -509,9 +523,9 @@ def test_a_service_that_dies_in_a_trial_costs_what_it_had_logged_and_the_next_ha
     plugin, tmp_path, caplog
 ):
     scheduler = Scheduler.with_processes(1)
-    dying = Task(kill_service, scheduler, plugins=plugin.trial_tracker())
-    living = Task(train, scheduler, plugins=plugin.trial_tracker())
-    scheduler.on_start(lambda: dying(Trial("dying")))
+    dying = Trial.Task(kill_service, scheduler, plugins=plugin.trial_tracker())
+    living = Trial.Task(train, scheduler, plugins=plugin.trial_tracker())
+    scheduler.on_start(lambda: dying(Trial("dying", {})))
     dying.on_returned(lambda _: living(Trial("living", {"x": 1})))
 
     scheduler.run(timeout=50)
@@ -525,7 +539,7 @@ def test_a_service_that_dies_in_a_trial_costs_what_it_had_logged_and_the_next_ha
 
 
 def forget_wandb(trial):
-    return Report(trial, metrics={"tracked": float(trial.plugins["wandb"].is_tracking)})
+    return succeed(trial, tracked=trial.plugins["wandb"].is_tracking)
 
 
 def hide_wandb():
@@ -539,9 +553,9 @@ def test_a_worker_without_wandb_does_its_trials_and_the_driver_writes_them(
     plugin, tmp_path, caplog
 ):
     scheduler = Scheduler.with_processes(1, initializer=hide_wandb)
-    task = Task(forget_wandb, scheduler, plugins=plugin.trial_tracker())
+    task = Trial.Task(forget_wandb, scheduler, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(scheduler, task, (Trial("there"),))
+    [report] = run_calls(scheduler, task, (Trial("there", {}),))
     assert plugin.wait(60)
 
     assert report.metrics == {"tracked": 0.0}
@@ -558,9 +572,9 @@ def test_processes_that_each_run_one_trial_do_not_all_wait_for_a_wandb_that_is_n
     scheduler = Scheduler.with_processes(1)
     # With so few addresses the service of wandb does not start, and who starts it waits for it.
     limits = PynisherPlugin(memory_limit=(300, "mb"))
-    task = Task(forget_wandb, scheduler, plugins=[limits, plugin.trial_tracker()])
+    task = Trial.Task(forget_wandb, scheduler, plugins=[limits, plugin.trial_tracker()])
     numbers = iter(range(1, 10))
-    scheduler.on_start(lambda: task(Trial("0")))
+    scheduler.on_start(lambda: task(Trial("0", {})))
     task.on_returned(lambda report: problems.append(report.trial.plugins["wandb"].problem))
     problems = []
     begun = time.monotonic()
@@ -569,7 +583,7 @@ def test_processes_that_each_run_one_trial_do_not_all_wait_for_a_wandb_that_is_n
     def next_one():
         number = next(numbers, None)
         if number is not None:
-            task(Trial(str(number)))
+            task(Trial(str(number), {}))
 
     scheduler.run(timeout=50)
     assert plugin.wait(60)
@@ -582,10 +596,11 @@ def test_processes_that_each_run_one_trial_do_not_all_wait_for_a_wandb_that_is_n
 def test_a_wrong_use_of_the_run_is_reported_and_costs_only_itself(
     sequential, plugin, tmp_path, caplog
 ):
-    task = Task(misuse, sequential, plugins=plugin.trial_tracker())
+    task = Trial.Task(misuse, sequential, plugins=plugin.trial_tracker())
 
-    assert run_calls(sequential, task, (Trial("wrong"),)) == [True]
+    [report] = run_calls(sequential, task, (Trial("wrong", {}),))
 
+    assert report.trial.summary["used"] is True
     assert wandb_files.read_finished(tmp_path, 1)["wrong"].rows[0]["loss"] == 2
     assert ["run.log" in m or "run.lgo" in m for m in warnings_in(caplog)] == [True, True]
 
@@ -785,7 +800,7 @@ def test_values_are_flattened_and_become_plain():
         "int": numpy.int64(3),
         "bool": numpy.bool_(True),
         "text": numpy.str_("t"),
-        "list": (1, {"x": Status.FAIL}, {3}),
+        "list": (1, {"x": Trial.Status.FAIL}, {3}),
         "object": object,
         "odd": Odd(),
         "none": None,

@@ -10,6 +10,7 @@ from typing import Any, assert_type
 
 from amltk import CallLimiter, Comm, Emitter, EventManager, Scheduler, SequentialExecutor, Task
 from amltk.events import Event, Subscriber
+from amltk.optimization import Metric, Trial
 from amltk.plugins import PynisherPlugin, Retry, WarningFilter, WorkerLogs
 from amltk.scheduling import Batch, Future
 
@@ -207,6 +208,86 @@ class Thermometer(Emitter):
 
 
 assert_type(Thermometer().on_read, Subscriber[float])
+
+
+# ------------------------------------------------------------------------------------ trials
+
+
+def try_out(trial: Trial) -> Trial.Report:
+    with trial.begin():
+        assert_type(trial.config["lr"], Any)
+    if trial.exception is not None:
+        return trial.crashed()
+    return trial.success(accuracy=0.5) if trial.seed else trial.fail()
+
+
+def try_out_more(trial: Trial, epochs: int, *, fast: bool = False) -> Trial.SuccessReport:
+    assert_type(trial.success(accuracy=epochs), Trial.SuccessReport)
+    assert_type(trial.fail(), Trial.FailReport)
+    assert_type(trial.crashed(ValueError()), Trial.CrashReport)
+    return trial.success(fast=fast)
+
+
+trial = Trial("first", {"lr": 0.1}, metrics=(Metric("accuracy", minimize=False),), seed=1)
+trials = Trial.Task(try_out, scheduler)
+more_trials = Trial.Task(try_out_more, scheduler, plugins=[Comm.Plugin()])
+assert_type(trials(trial), Future[Trial.Report] | None)
+assert_type(more_trials.submit(trial, 3, fast=True), Future[Trial.Report] | None)
+assert_type(more_trials(trial, epochs=3), Future[Trial.Report] | None)
+assert_type(trials.on_report, Subscriber[Trial.Report])
+assert_type(trials.on_success, Subscriber[Trial.SuccessReport])
+assert_type(trials.on_failed, Subscriber[Trial.FailReport])
+assert_type(trials.on_crashed, Subscriber[Trial.CrashReport])
+assert_type(trials.on_cancelled, Subscriber[Trial])
+assert_type(trials.on_returned, Subscriber[Trial.Report])
+assert_type(trials.on_f_cancelled, Subscriber[Future[Trial.Report]])
+assert_type(trials.copy()(trial), Future[Trial.Report] | None)
+
+
+@trials.on_report
+def reported(report: Trial.Report) -> None:
+    assert_type(report.status, Trial.Status)
+    assert_type(report.trial, Trial)
+    if isinstance(report, Trial.SuccessReport):
+        assert_type(report.metrics, dict[str, float])
+    if report.time is not None:
+        assert_type(report.time.wall_s, float)
+
+
+@trials.on_success
+def succeeded(report: Trial.SuccessReport) -> None:
+    trials(report.trial)
+
+
+@trials.on_failed
+def has_failed(_report: Trial.FailReport) -> None: ...
+
+
+@trials.on_crashed
+def has_crashed(report: Trial.CrashReport) -> None:
+    assert_type(report.exception, BaseException | None)
+
+
+@trials.on_cancelled
+def was_cancelled(trial: Trial) -> None:
+    assert_type(trial.name, str)
+
+
+@trials.on(Trial.Task.REPORT)
+@trials.on_report(limit=1)
+def again_reported(_report: Trial.Report) -> None: ...
+
+
+trials.on_success(reported)  # a callback of any report
+trials.on_report(nothing)
+trials.on_cancelled(take_object)
+trials.batch([(trial,), (trial,)]).on(Trial.Task.CRASHED, has_crashed)
+
+
+@more_trials.on_f_submitted
+def trial_submitted(
+    _future: Future[Trial.Report], trial: Trial, /, epochs: int, *, fast: bool = False
+) -> None: ...
 
 
 # ------------------------------------------------------------------------------------- batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amltk import CallLimiter, Comm, EventManager, Scheduler, Task
 from amltk.events import Event, Subscriber
+from amltk.optimization import Metric, Trial
 from amltk.plugins import Retry, WorkerLogs
 from amltk.scheduling import Future
 
@@ -107,6 +108,57 @@ class SeedTask(Task[[int], tuple[int, int]]):
 
 SeedTask(train, scheduler)  # error: another signature
 SeedTask(walk, scheduler)("one")  # error: the seed is no str
+
+# ------------------------------------------------------------------------------------ trials
+
+
+def try_out(trial: Trial) -> Trial.Report:
+    return trial.fail()
+
+
+def try_out_more(trial: Trial, epochs: int) -> Trial.SuccessReport:
+    return trial.success(accuracy=epochs)
+
+
+def take_success(_report: Trial.SuccessReport) -> None: ...
+
+
+def take_crash(_report: Trial.CrashReport) -> None: ...
+
+
+def take_trial(_trial: Trial) -> None: ...
+
+
+trial = Trial("first", {"lr": 0.1})
+trials = Trial.Task(try_out, scheduler)
+more_trials = Trial.Task(try_out_more, scheduler)
+Trial("first")  # error: the configuration is missing
+Trial("first", {}, 1)  # error: all else is given by name
+Trial("first", {}, metrics="accuracy")  # error: not metrics
+Metric("accuracy", False)  # error: the direction is given by name
+trial.success(0.5)  # error: metrics are given by name
+trial.crashed("no memory")  # error: not an exception
+Trial.Task(train, scheduler)  # error: is not given a trial
+Trial.Task(take_trial, scheduler)  # error: returns no report
+trials(0.1)  # error: not a trial
+trials()  # error: the trial is missing
+trials(trial, 3)  # error: takes no more
+more_trials(trial)  # error: the epochs are missing
+more_trials(trial, "many")  # error: the epochs are no str
+more_trials.submit(trial, epochs=3, fast=True)  # error: no such argument
+trials.on_report(take_success)  # error: any report is passed
+trials.on_report(take_trial)  # error: a report is passed
+trials.on_success(take_crash)  # error: a success is passed
+trials.on_failed(take_success)  # error: a failure is passed
+trials.on_crashed(take_success)  # error: a crash is passed
+trials.on_cancelled(take_future_of_int)  # error: a trial is passed
+trials.on_cancelled(take_success)  # error: a trial is passed
+trials.on(Trial.Task.CANCELLED, take_crash)  # error: a trial is passed
+
+
+@trials.on_crashed  # error: a crash is passed
+def takes_a_success(_report: Trial.SuccessReport) -> None: ...
+
 
 # ------------------------------------------------------------------------------------- batch
 

@@ -222,6 +222,10 @@ def ending_of_report(report: Any, begun: float | None = None) -> Ending:
     trial = getattr(report, "trial", None)
     summary = {**flat(getattr(trial, "summary", None)), "trial/status": status}
     summary |= flat(getattr(report, "time", None), "trial/time/")
+    for name in ("peak_memory_mb", "worker"):
+        value = getattr(report, name, None)
+        if value is not None:
+            summary[f"trial/{name}"] = plain(value)
     exception = getattr(report, "exception", None)
     if exception is not None:
         summary["trial/exception"] = type(exception).__qualname__

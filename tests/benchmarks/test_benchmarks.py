@@ -76,17 +76,19 @@ def test_workers_are_idle_when_a_slow_optimizer_is_not_asked_ahead(benchmark_mod
     assert share < 0.9
 
 
+@pytest.mark.timeout(180)  # loading SMAC alone takes a while on a busy machine
 @pytest.mark.parametrize("library", ["optuna", "smac"])
 def test_a_search_through_optimize_tries_out_what_the_librarys_own_loop_does(library, tmp_path):
     pytest.importorskip(library, reason=f"the extra {library} is not installed")
     pytest.importorskip("scipy", reason="scipy is not installed")
     report = tmp_path / "report.json"
-    shown = run("search_quality.py", "--only", library, "--seeds", "2", "--json", report)
+    only = ["--only", library, "--seeds", "1"]
+    shown = run("search_quality.py", *only, "--json", report, timeout=170)
     told = json.loads(report.read_text())
 
-    assert told["setting"]["seeds"] == 2
+    assert told["setting"]["seeds"] == 1
     assert [row["function"] for row in told["rows"]] == ["branin", "hartmann-6", "noisy branin"]
-    assert [row["same_trials"] for row in told["rows"]] == [2, 2, 2]
+    assert [row["same_trials"] for row in told["rows"]] == [1, 1, 1]
     assert shown.count("the very same trials") == 3
 
 
@@ -96,17 +98,13 @@ def test_a_search_that_finds_less_is_told_from_noise(benchmark_module):
     values = tuple(float(value) for value in range(20))
     worse = tuple(value + 1 for value in values)
     found = {"random": values, "n_same_best": 0, "n_same_trials": 0}
-    compare = [quality.Comparison("f", "l", 1, *both, **found) for both in zip_pairs(values, worse)]
+    pairs = [(values, values), (values, worse), (worse, values)]
 
-    assert [one.verdict for one in compare] == [
+    assert [quality.Comparison("f", "l", 1, *both, **found).verdict for both in pairs] == [
         "no difference beyond noise",
         "a difference: optimize() is better",
         "a difference: optimize() is worse",
     ]
-
-
-def zip_pairs(values, worse):
-    return [(values, values), (values, worse), (worse, values)]
 
 
 def test_the_functions_have_their_known_minima(benchmark_module):

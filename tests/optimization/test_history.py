@@ -397,6 +397,15 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(path, history, monkeypatch)
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_who_is_reading_a_file_meanwhile_goes_on_with_the_old_one(path, history):
+    History([report("before")]).save(path)
+    before = path.read_bytes()
+
+    with path.open("rb") as reader:
+        history.save(path)
+        assert reader.read() == before
+
+
 def test_a_folder_that_is_not_there_is_made(path, history):
     history.save(path.parent / "new" / path.name)
 

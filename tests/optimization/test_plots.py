@@ -1,6 +1,7 @@
 """Pictures of a history: what is drawn where."""
 
 import math
+import os
 import subprocess
 import sys
 
@@ -115,7 +116,9 @@ assert "matplotlib" not in sys.modules
 history.plot_score()
 assert "matplotlib" in sys.modules
 """
-    subprocess.run([sys.executable, "-c", script], check=True, env={"MPLBACKEND": "Agg"})
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environ, "MPLBACKEND": "Agg"}
+    )
 
 
 # ---------------------------------------------------------------------------------------- scores

@@ -537,17 +537,33 @@ def allocate_in_the_block(trial):
     return trial.crashed()
 
 
-def test_a_limit_that_is_met_in_the_block_is_a_crash_with_what_was_measured():
+def test_a_limit_that_is_met_in_the_block_is_a_crash_with_what_was_measured_and_told_of():
     pytest.importorskip("pynisher", reason="the extra pynisher is not installed")
     from amltk.plugins import PynisherPlugin
 
-    limit = PynisherPlugin(memory_limit=(300, "mb"))
-    report = Story(allocate_in_the_block, Scheduler.with_processes(1), plugins=[limit]).run(
-        trial_of()
-    )
+    limit, reached = PynisherPlugin(memory_limit=(300, "mb")), []
+    story = Story(allocate_in_the_block, Scheduler.with_processes(1), plugins=[limit])
+    story.task.on(PynisherPlugin.MEMORY_LIMIT_REACHED, reached.append)
+    report = story.run(trial_of())
 
     assert isinstance(report.exception, MemoryError)
     assert report.time.wall_s > 0
+    assert reached == [report.exception]
+
+
+def test_an_exception_of_a_report_that_is_no_limits_is_not_told_of_as_one():
+    pytest.importorskip("pynisher", reason="the extra pynisher is not installed")
+    from amltk.plugins import PynisherPlugin
+
+    reached = []
+    for options in ({"memory_limit": (900, "mb")}, {"wall_time_limit": 30}):
+        story = Story(
+            raise_inside, Scheduler.with_processes(1), plugins=[PynisherPlugin(**options)]
+        )
+        story.task.on(PynisherPlugin.MEMORY_LIMIT_REACHED, reached.append)
+        kind = MemoryError if "wall_time_limit" in options else LookupError
+        assert type(story.run(trial_of(), args=(kind,)).exception) is kind
+    assert not reached
 
 
 def die_first(trial):

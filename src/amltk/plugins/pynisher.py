@@ -95,7 +95,7 @@ class PynisherPlugin(WorkerPlugin):
     CPU_TIME_LIMIT_REACHED: ClassVar[Event[BaseException]] = Event(
         "pynisher-cpu-time-limit-reached"
     )
-    #: A call needed too much memory.
+    #: A call needed too much memory; also where a trial has caught the ``MemoryError`` itself.
     MEMORY_LIMIT_REACHED: ClassVar[Event[BaseException]] = Event("pynisher-memory-limit-reached")
 
     #: What all exceptions of limits are.
@@ -143,6 +143,7 @@ class PynisherPlugin(WorkerPlugin):
     def attach_task(self, task: Task[..., Any]) -> None:
         """Listen to the task, to tell which limits its calls reach."""
         task.on_exception(self._tell)
+        task.on_returned(self._look)
 
     def wrap(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Return what runs the function within the limits."""
@@ -188,6 +189,13 @@ class PynisherPlugin(WorkerPlugin):
             task.plugin_events.emit(self.CPU_TIME_LIMIT_REACHED, error)
         if isinstance(error, self.MemoryLimitException):
             task.plugin_events.emit(self.MEMORY_LIMIT_REACHED, error)
+
+    def _look(self, result: object) -> None:
+        """Tell of a memory limit that a trial has caught itself: its report has the exception."""
+        error = getattr(result, "exception", None)
+        is_limited = self.memory_limit is not None and self.memory_mode == "address_space"
+        if self.task is not None and is_limited and isinstance(error, MemoryError):
+            self.task.plugin_events.emit(self.MEMORY_LIMIT_REACHED, error)
 
     def _refuse_what_is_not_possible(self, pynisher: Any) -> None:
         counts_addresses = self.memory_mode == "address_space"

@@ -15,6 +15,7 @@ from amltk.testing.contracts import OptimizerContract
 smac = pytest.importorskip("smac", reason="the extra smac is not installed")
 ConfigSpace = pytest.importorskip("ConfigSpace", reason="the extra configspace is not installed")
 
+import numpy  # noqa: E402, ICN001 - comes with smac
 from smac.runhistory import StatusType, TrialValue  # noqa: E402 - needs smac
 
 from amltk.optimization.optimizers.smac import SMACOptimizer  # noqa: E402 - needs smac
@@ -92,7 +93,7 @@ class TestContractOnBudgets(OptimizerContract):
 
 @pytest.mark.parametrize("facade", ["hyperparameter", "random", "multi-fidelity"])
 def test_proposals_are_those_of_smac_asked_and_told(facade, tmp_path):
-    space = ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0), "k": ["a", "b"]})
+    space = ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0), "k": ["a", "b"]})
     budgets = {"min_budget": 1, "max_budget": 9} if facade == "multi-fidelity" else {}
     kinds = {
         "hyperparameter": smac.HyperparameterOptimizationFacade,
@@ -101,13 +102,30 @@ def test_proposals_are_those_of_smac_asked_and_told(facade, tmp_path):
     }
     scenario = smac.Scenario(space, output_directory=tmp_path, n_trials=12, seed=3, **budgets)
     own = kinds[facade](scenario, None, logging_level=False)
+    getattr(own._model, "_rf_opts", {}).update(max_leaf_nodes=2**14)  # quicker; see the next test
     optimizer = SMACOptimizer(space, metrics=LOSS, facade=facade, n_trials=12, seed=3, **budgets)
-    for _ in range(6):
+    for _ in range(12):
         info, trial = own.ask(), optimizer.ask()
         assert dict(info.config) == trial.config
         assert (info.seed, info.budget) == (trial.seed, trial.fidelities.get("budget"))
-        own.tell(info, TrialValue(cost=info.config["x"]), save=False)
-        optimizer.tell(success(trial, loss=trial.config["x"]))
+        loss = (trial.config["x"] - 0.3) ** 2 + trial.config["y"]
+        own.tell(info, TrialValue(cost=loss), save=False)
+        optimizer.tell(success(trial, loss=loss))
+    has_learnt = "Acquisition" in trial.info.get("origin", "")
+    assert has_learnt == (facade != "random")
+
+
+def test_the_random_forest_is_that_of_smac_in_less_time_and_room(tmp_path):
+    space = ConfigSpace.ConfigurationSpace({"x": (0.0, 1.0), "y": (0.0, 1.0)})
+    scenario = smac.Scenario(space, output_directory=tmp_path, seed=3)
+    own = smac.HyperparameterOptimizationFacade.get_model(scenario)
+    ours = SMACOptimizer(space, metrics=LOSS, seed=3).facade._model
+    assert (own._rf_opts["max_leaf_nodes"], own._rf_opts["n_jobs"]) == (2**20, -1)
+    assert (ours._rf_opts["max_leaf_nodes"], ours._rf_opts["n_jobs"]) == (2**14, 1)
+    points = numpy.random.default_rng(0).random((60, 2))
+    for model in (own, ours):
+        model.train(points[:40], points[:40, :1] ** 2)
+    assert numpy.array_equal(own.predict(points)[0], ours.predict(points)[0])
 
 
 def test_budgets_grow_up_to_the_most_under_the_name_that_is_given():

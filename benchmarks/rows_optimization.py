@@ -32,9 +32,15 @@ def no_op(trial: Trial) -> Trial.Report:
     return trial.success(loss=trial.config["x"])
 
 
-def random_search() -> Optimizer:
-    """Return what proposes trials in the least time."""
-    return RandomSearch(SPACE, metrics=LOSS, seed=SEED)
+def random_search(*, is_quick: bool = True) -> Optimizer:
+    """Return what proposes trials in the least time.
+
+    Args:
+        is_quick: Whether it is called in the loop's thread, and not in one of its own.
+    """
+    optimizer = RandomSearch(SPACE, metrics=LOSS, seed=SEED)
+    optimizer.is_quick = is_quick
+    return optimizer
 
 
 # ---------------------------------------------------------------------------- time per trial
@@ -59,12 +65,10 @@ def time_bare(make: MakeOptimizer, n: int) -> float:
     return (perf_counter() - begin) / n
 
 
-def measure_overhead(*, quick: bool) -> Result:
+def measure_overhead(make: MakeOptimizer, *, quick: bool) -> Result:
     """Compare a trial through ``optimize`` with asking, calling and telling in a loop."""
     n, repeats = (300, 3) if quick else (5_000, 7)
-    pairs = in_pairs(
-        partial(time_optimize, random_search, n), partial(time_bare, random_search, n), repeats
-    )
+    pairs = in_pairs(partial(time_optimize, make, n), partial(time_bare, make, n), repeats)
     extra_us = tuple(difference * 1e6 for difference in pairs.differences)
     return Result(
         extra_us,
@@ -178,6 +182,7 @@ def run_slow_learner(pace: Pace, *, n_workers: int, ask_ahead: int) -> tuple[flo
     scheduler = Scheduler.with_threads(n_workers)
     task = Trial.Task(partial(wait_a_while, trial_s=pace.trial_s), scheduler)
     optimizer = SlowLearner(SPACE, metrics=LOSS, seed=SEED)
+    optimizer.is_quick = False
     optimizer.tell_s = pace.tell_s
     times: list[Any] = []
     task.on_report(lambda report: times.append(report.time))
@@ -216,8 +221,16 @@ ROWS = [
         "trial-overhead",
         "a no-op trial by optimize(), on threads, beyond ask, call and tell in a loop",
         Goal(100, unit="us"),
-        measure_overhead,
+        partial(measure_overhead, random_search),
         partial(time_optimize, random_search, 5_000),
+        unit="us",
+    ),
+    Row(
+        "trial-overhead-thread",
+        "trial-overhead of an optimizer that may be slow, so that it has a thread of its own",
+        None,
+        partial(measure_overhead, partial(random_search, is_quick=False)),
+        partial(time_optimize, partial(random_search, is_quick=False), 5_000),
         unit="us",
     ),
     Row(

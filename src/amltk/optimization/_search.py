@@ -238,8 +238,9 @@ class Search:
             logger.info("nothing is left to try: %s", error)
         self._look()
 
-    def told(self, _report: Report) -> None:
+    def told(self, report: Report) -> None:
         """Take it that the optimizer has learnt from a report."""
+        del report
         self._n_telling -= 1
         self._look()
 

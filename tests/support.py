@@ -107,6 +107,13 @@ class TwoArgumentsError(Exception):
         super().__init__(f"{one} {two}")
 
 
+class UnreadableError(Exception):
+    """An exception that pickles and cannot be made again, whatever helps exceptions to travel."""
+
+    def __reduce__(self):
+        return _refuse, ()
+
+
 class Unreadable:
     """Pickles, but does not unpickle."""
 

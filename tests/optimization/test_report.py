@@ -114,7 +114,7 @@ class UglyError(Exception):
 
 @pytest.mark.parametrize(
     ("error", "name"),
-    [(LockedError(), "LockedError"), (support.TwoArgumentsError(1, 2), "TwoArgumentsError")],
+    [(LockedError(), "LockedError"), (support.UnreadableError("1 2"), "UnreadableError")],
 )
 def test_an_exception_that_cannot_travel_arrives_as_its_text_and_the_rest_as_it_is(error, name):
     report = crash_of(error)
@@ -166,7 +166,7 @@ def test_a_copy_is_equal(copied):
 
 
 def test_one_that_arrived_may_travel_on():
-    report = crash_of(support.TwoArgumentsError(1, 2))
+    report = crash_of(support.UnreadableError("1 2"))
     twice = arrived(arrived(report))
 
     assert isinstance(twice.exception, RemoteError)

@@ -564,7 +564,9 @@ def test_a_worker_without_wandb_does_its_trials_and_the_driver_writes_them(
 
 
 @pytest.mark.slow
-def test_processes_that_each_run_one_trial_do_not_all_wait_for_a_wandb_that_is_not_there(tmp_path):
+def test_processes_that_each_run_one_trial_do_not_all_wait_for_a_wandb_that_is_not_there(
+    tmp_path, capfd
+):
     pytest.importorskip("pynisher", reason="the extra pynisher is not installed")
     from amltk.plugins.pynisher import PynisherPlugin
 
@@ -577,7 +579,6 @@ def test_processes_that_each_run_one_trial_do_not_all_wait_for_a_wandb_that_is_n
     scheduler.on_start(lambda: task(Trial("0", {})))
     task.on_returned(lambda report: problems.append(report.trial.plugins["wandb"].problem))
     problems = []
-    begun = time.monotonic()
 
     @task.on_returned
     def next_one():
@@ -588,7 +589,8 @@ def test_processes_that_each_run_one_trial_do_not_all_wait_for_a_wandb_that_is_n
     scheduler.run(timeout=50)
     assert plugin.wait(60)
 
-    assert time.monotonic() - begun < 10 * 3
+    said = capfd.readouterr().err
+    assert said.count("does not work in process") <= 4  # of three workers and the driver
     assert len(problems) == 10
     assert len(wandb_files.read_finished(tmp_path, 10)) == 10
 

@@ -97,8 +97,8 @@ class Report:
 
         Args:
             values: What it returned.
-            unpickle: Whether values that JSON could not hold, and exceptions that are not the
-                standard library's or ours, are unpickled, which runs whatever code they name: only
+            unpickle: Whether values that JSON could not hold, and exceptions that are neither
+                builtin nor ours, are unpickled, which runs whatever code they name: only
                 for what you trust.
 
         Raises:

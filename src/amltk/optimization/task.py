@@ -145,6 +145,8 @@ class TrialTask(Task[Concatenate[Trial, P], Report], Generic[P]):
         report: Report = result
         if not _is_report_of(result, trial):  # by a plugin's doing: the function's was looked at
             report = _crash_of(trial, _wrong_return(self.name, trial, result))
+        elif report.trial.metrics == trial.metrics:
+            report.trial.metrics = trial.metrics  # not a copy for each report that is kept
         self._tell(report, submitted_at)
 
     def call_raised(self, future: Future[Report], error: BaseException) -> None:

@@ -56,7 +56,8 @@ class SMACOptimizer(BaseOptimizer):
         min_budget: The least that a trial is given, with ``"multi-fidelity"`` or ``"hyperband"``.
         max_budget: The most that a trial is given.
         fidelity: How the budget is called in ``trial.fidelities``.
-        seed: Makes the search repeatable.
+        seed: Makes the search repeatable, as far as SMAC is: in another process only with the same
+            ``PYTHONHASHSEED``.
         output_directory: Where SMAC writes its files; it leaves none without.
         scenario: More options of ``smac.Scenario``, such as ``instances``.
         components: A function that is given the scenario, and returns what the facade is to have

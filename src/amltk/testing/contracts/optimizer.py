@@ -17,11 +17,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from amltk.exceptions import ExhaustedError, UnknownTrialError
+from amltk.optimization.loop import optimize
 from amltk.optimization.metric import Metric
 from amltk.optimization.optimizer import Forgets, Optimizer
 from amltk.optimization.report import Report, Status
@@ -51,14 +53,32 @@ def values_of(trial: Trial, evaluate: Callable[[Mapping[str, Any]], float]) -> d
     return {metric.name: loss if metric.minimize else -loss for metric in trial.metrics}
 
 
+def measure(trial: Trial, *, evaluate: Callable[[Mapping[str, Any]], float]) -> Report:
+    """Try a trial out."""
+    with trial.begin():
+        values = values_of(trial, evaluate)
+    return trial.success(**values)
+
+
 def work(trial: Trial, number: int, evaluate: Callable[[Mapping[str, Any]], float]) -> Report:
     """Try a trial out; each third one raises."""
     if number % 3 == 2:
         message = f"number {number} raises"
         raise ArithmeticError(message)
-    with trial.begin():
-        values = values_of(trial, evaluate)
-    return trial.success(**values)
+    return measure(trial, evaluate=evaluate)
+
+
+class _Noted:
+    """An optimizer, and a note of what it was told."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self.ask = optimizer.ask
+        self.told: list[str] = []
+
+    def tell(self, report: Report) -> None:
+        self.told.append(report.name)
+        self._optimizer.tell(report)
 
 
 class OptimizerContract:
@@ -304,6 +324,23 @@ class OptimizerContract:
     def test_a_run_on_processes_does_so_too(self, optimizer: Optimizer) -> None:
         """There and back, trials are copied."""
         self.check_reports(self.run(optimizer, Scheduler.with_processes(N_WORKERS)))
+
+    def test_optimize_may_ask_it_ahead(
+        self, optimizer: Optimizer, metrics: tuple[Metric, ...]
+    ) -> None:
+        """It is told of each trial, also of those that were asked for before others were told."""
+        noted = _Noted(optimizer)
+        history = optimize(
+            partial(measure, evaluate=type(self).evaluate),
+            noted,
+            Scheduler.with_threads(N_WORKERS),
+            metrics=metrics,
+            max_trials=N_TRIALS,
+            ask_ahead=3,
+            timeout=self.timeout_s,
+        )
+        assert len(history) == N_TRIALS
+        assert noted.told == [report.name for report in history]
 
     def check_reports(self, reports: list[Report]) -> None:
         """Check the reports of a run."""

@@ -93,7 +93,7 @@ def threaded(hearer):
 
     yield make
     for asker in made:
-        asker.close(patience_s=0)
+        asker.close(patience_s=0, last_call_s=20)
 
 
 def queue_up(asker, optimizer, n_tells, n_wanted):
@@ -217,7 +217,7 @@ def test_closing_tells_what_is_left(threaded):
     asker = threaded(optimizer)
     for number in range(50):
         asker.tell(report_of(f"t{number}"))
-    assert asker.close(patience_s=20) == 0
+    assert asker.close(patience_s=20, last_call_s=20) == 0
     assert len(optimizer.told) == 50
 
 
@@ -229,18 +229,18 @@ def test_closing_without_patience_says_how_many_were_not_told(threaded):
         asker.tell(report_of(f"t{number}"))
     assert optimizer.entered.wait(20)
     threading.Timer(0.05, optimizer.go_on.set).start()
-    assert asker.close(patience_s=0) == 4
+    assert asker.close(patience_s=0, last_call_s=20) == 4
 
 
-def test_closing_does_not_wait_for_ever_for_an_optimizer_that_hangs(threaded, monkeypatch):
-    monkeypatch.setattr(asking, "LAST_CALL_S", 0.05)
+def test_closing_does_not_wait_for_ever_for_an_optimizer_that_hangs_and_says_so(threaded, caplog):
     optimizer = Optimizer()
     optimizer.go_on.clear()
     asker = threaded(optimizer)
     asker.tell(report_of("a"))
     assert optimizer.entered.wait(20)
-    assert asker.close(patience_s=0) == 1
+    assert asker.close(patience_s=0, last_call_s=0.05) == 1
     optimizer.go_on.set()
+    assert "has not come back from a call" in caplog.text
 
 
 def test_a_trial_that_nobody_can_take_any_more_is_forgotten(threaded):
@@ -251,7 +251,7 @@ def test_a_trial_that_nobody_can_take_any_more_is_forgotten(threaded):
     asker = threaded(optimizer, deliver=refuse)
     asker.want(2)
     support.wait_until(lambda: optimizer.n_asked == 2)
-    asker.close(patience_s=5)
+    asker.close(patience_s=5, last_call_s=20)
     assert [trial.name for trial in optimizer.forgotten] == ["count-0", "count-1"]
 
 
@@ -263,6 +263,6 @@ def test_what_goes_wrong_when_nobody_listens_any_more_is_logged(threaded, caplog
     optimizer.tell = lambda _report: 1 / 0
     asker = threaded(optimizer, deliver=refuse)
     asker.tell(report_of("a"))
-    asker.close(patience_s=5)
+    asker.close(patience_s=5, last_call_s=20)
     assert "failed when the run was over" in caplog.text
     assert "ZeroDivisionError" in caplog.text

@@ -83,10 +83,15 @@ def test_it_ends_when_nothing_is_left_to_try():
 
 
 def test_a_timeout_ends_it_and_waits_for_what_runs():
-    optimizer = trials.Counter()
-    history = optimize(trials.square, optimizer, Scheduler.with_threads(2), timeout=0.2)
-    assert len(history) > 0
-    assert not history.cancelled
+    scheduler, optimizer, over = Scheduler.with_threads(2), trials.Counter(), threading.Event()
+    scheduler.on_timeout(over.set)
+
+    def wait_for_the_end(trial):
+        assert over.wait(20)
+        return trials.square(trial)
+
+    history = optimize(wait_for_the_end, optimizer, scheduler, timeout=0.3)
+    assert statuses(history) == ["success", "success"]
     assert optimizer.n_open == 0
 
 
@@ -233,7 +238,7 @@ def test_a_quick_optimizer_is_called_where_the_callbacks_are():
 
 def test_reports_that_a_slow_optimizer_was_not_told_of_are_counted(monkeypatch, caplog):
     monkeypatch.setattr("amltk.optimization._search.TELL_REST_S", 0.0)
-    monkeypatch.setattr("amltk.optimization.asking.LAST_CALL_S", 0.01)
+    monkeypatch.setattr("amltk.optimization._search.LAST_CALL_S", 0.01)
     optimizer = Held()
     with caplog.at_level(logging.WARNING):
         optimize(trials.square, optimizer, Scheduler.with_threads(1), ask_ahead=2, timeout=0.3)
@@ -304,6 +309,22 @@ def test_reports_are_kept_in_the_users_history_when_a_callback_raises():
     with pytest.raises(LookupError, match="a bug"):
         optimize(task, trials.Counter(), scheduler, history=history, timeout=20)
     assert names(history) == [f"count-{n}" for n in range(5)]
+
+
+def test_an_error_does_not_wait_long_for_an_optimizer_that_is_busy(monkeypatch, caplog):
+    monkeypatch.setattr("amltk.optimization._search.LAST_CALL_IN_HASTE_S", 0.01)
+    scheduler, optimizer = Scheduler.with_threads(1), Held()
+    task = Trial.Task(trials.square, scheduler)
+
+    @task.on_report
+    def fail() -> None:
+        raise LookupError("a bug of the driver")
+
+    with pytest.raises(LookupError, match="a bug"):
+        optimize(task, optimizer, scheduler, timeout=20)
+    assert not optimizer.told
+    optimizer.let_go.set()
+    support.wait_until(lambda: "amltk-optimizer" not in {t.name for t in threading.enumerate()})
 
 
 @pytest.mark.parametrize("how", ["raise", "raise inside"])

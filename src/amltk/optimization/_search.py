@@ -20,7 +20,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from amltk.exceptions import ExhaustedError, RemoteTraceback, TrialError
-from amltk.optimization.asking import Asker, ThreadedAsker
+from amltk.optimization.asking import (
+    LAST_CALL_IN_HASTE_S,
+    LAST_CALL_S,
+    Asker,
+    ThreadedAsker,
+)
 from amltk.optimization.history import History
 from amltk.optimization.metric import Metric
 from amltk.optimization.optimizer import Optimizer
@@ -111,14 +116,14 @@ class Search:
         else:
             deliver, in_order = self._scheduler.post, self._settings.ask_ahead == 0
             self._asker = ThreadedAsker(optimizer, self, deliver=deliver, in_order=in_order)
-        patience_s = 0.0
+        patience = {"patience_s": 0.0, "last_call_s": LAST_CALL_IN_HASTE_S}
         try:
             yield
-            patience_s = TELL_REST_S
+            patience = {"patience_s": TELL_REST_S, "last_call_s": LAST_CALL_S}
         finally:
             for trial in self._ready:
                 self._asker.forget(trial)
-            n_untold = self._asker.close(patience_s=patience_s)
+            n_untold = self._asker.close(**patience)
             if n_untold:
                 logger.warning(
                     "the run is over, and the last %d reports were not told to the optimizer, "

@@ -31,6 +31,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 #: How many seconds the end waits for a call of the optimizer that is under way.
 LAST_CALL_S = 60.0
+#: The same where an error or Ctrl-C ends the run.
+LAST_CALL_IN_HASTE_S = 2.0
 
 
 class Hearer(Protocol):
@@ -85,16 +87,17 @@ class Asker:
         """Have the optimizer hear of a trial that will have no report."""
         self._say(*self._forget(trial))
 
-    def close(self, *, patience_s: float) -> int:
+    def close(self, *, patience_s: float, last_call_s: float) -> int:
         """Have nothing more proposed.
 
         Args:
             patience_s: For how many seconds the reports that are left are still told.
+            last_call_s: How many seconds to wait for a call that is under way then.
 
         Returns:
             How many reports were not told.
         """
-        del patience_s
+        del patience_s, last_call_s
         return 0
 
     def _say(self, say: Callable[[Any], None], what: Any) -> None:
@@ -169,11 +172,18 @@ class ThreadedAsker(Asker):
         """Have the optimizer hear of a trial that will have no report."""
         self._jobs.put(trial)
 
-    def close(self, *, patience_s: float) -> int:
+    def close(self, *, patience_s: float, last_call_s: float) -> int:
         """Have nothing more proposed, and end the thread."""
         self._give_up_at = time.monotonic() + patience_s
         self._jobs.put(None)
-        self._thread.join(patience_s + LAST_CALL_S)
+        self._thread.join(patience_s + last_call_s)
+        if self._thread.is_alive():
+            logger.warning(
+                "the optimizer %r has not come back from a call, which goes on in its thread; do "
+                "not use it as long as the thread %r is alive",
+                self._optimizer,
+                self._thread.name,
+            )
         return len(self._tells)
 
     # ------------------------------------------------------------------------ in the thread

@@ -31,10 +31,22 @@ def statuses(history):
 # ----------------------------------------------------------------------- exactly these trials
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_there_are_as_many_trials_as_asked_for_each_told_once(engine):
+def with_loky():
+    pytest.importorskip("loky", reason="the extra loky is not installed")
+    return Scheduler.with_loky(2)
+
+
+def with_dask():
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    return Scheduler.with_dask(n_workers=2)
+
+
+@pytest.mark.parametrize(
+    "make", [*ENGINES.values(), with_loky, with_dask], ids=[*ENGINES, "loky", "dask"]
+)
+def test_there_are_as_many_trials_as_asked_for_each_told_once(make):
     optimizer = trials.Counter(how={10: "raise", 7: "raise inside", 6: "fail", 9: "nothing"})
-    history = optimize(trials.square, optimizer, ENGINES[engine](), max_trials=40, timeout=50)
+    history = optimize(trials.square, optimizer, make(), max_trials=40, timeout=50)
     assert sorted(names(history)) == sorted(names(optimizer.told))
     assert len(set(names(history))) == len(history) == optimizer.n_asked == 40
     ends = {None: "success", "fail": "fail"}

@@ -643,11 +643,11 @@ def stop_when_begun(story, path):
 
 @pytest.mark.parametrize("engine", ["processes", pytest.param("loky", marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_without_waiting_cancels_what_runs_and_what_waits(engine, tmp_path):
-    path = tmp_path / "begun"
     with ExitStack() as stack:
         story = Story(scheduler=scheduler_of(engine, stack))
-        thread = stop_when_begun(story, path)
-        trials = [trial_of("wait", f"{i}", path=str(path)) for i in range(5)]
+        thread = stop_when_begun(story, tmp_path / "0")
+        # Each has a path of its own: two that write one file get in each other's way.
+        trials = [trial_of("wait", f"{i}", path=str(tmp_path / f"{i}")) for i in range(5)]
         story.run(*trials, wait=False)
         thread.join()
 

@@ -47,7 +47,7 @@ def test_wall_time_is_that_of_the_clock():
     timing = watch.stop().time
     most_s = time.perf_counter() - begun
 
-    assert 0.05 <= timing.wall_s <= most_s
+    assert 0.045 <= timing.wall_s <= most_s  # by another clock than what burns
     assert before <= timing.started_at <= time.time()
     assert timing.ended_at == timing.started_at + timing.wall_s
 
@@ -63,7 +63,7 @@ def test_it_is_stopped_once():
 def test_processor_time_is_what_was_used():
     watch = Stopwatch()
     burn(0.2)
-    assert 0.2 <= watch.stop().time.cpu_s < 2
+    assert 0.19 <= watch.stop().time.cpu_s < 2
 
 
 def test_waiting_uses_no_processor_time():
@@ -71,7 +71,7 @@ def test_waiting_uses_no_processor_time():
     threading.Event().wait(0.2)
     timing = watch.stop().time
 
-    assert timing.wall_s >= 0.2
+    assert timing.wall_s >= 0.19
     assert timing.cpu_s < 0.15
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from amltk._checks import check_whole
 from amltk.exceptions import InvalidCallbackError, InvalidOptionError
 
 
@@ -40,20 +41,14 @@ class Options:
             message = f"name={name!r} is not possible; give a text that is not empty"
             raise InvalidOptionError(message, option="name", value=name)
         if self.limit is not None:
-            _check_number("limit", self.limit, 0)
-        _check_number("repeat", self.repeat, 1)
-        _check_number("every", self.every, 1)
+            check_whole("limit", self.limit, least=0)
+        check_whole("repeat", self.repeat, least=1)
+        check_whole("every", self.every, least=1)
 
     @property
     def are_plain(self) -> bool:
         """Whether the callback is simply called at each emission."""
         return self.when is None and self.limit is None and self.repeat == 1 and self.every == 1
-
-
-def _check_number(option: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        message = f"{option}={value!r} is not possible; give a whole number from {least}"
-        raise InvalidOptionError(message, option=option, value=value)
 
 
 class Handler:

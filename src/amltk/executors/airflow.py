@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from amltk._checks import check_whole
 from amltk._optional import require
 from amltk.exceptions import CallPicklingError, InvalidOptionError
 from amltk.executors._airflow_api import AirflowApi, Auth
@@ -161,7 +162,7 @@ def airflow_factory(
         require(package, extra="airflow", purpose='the "airflow" executor')
     _check_url(url)
     _check_auth(auth)
-    _check_whole(max_workers)
+    check_whole("max_workers", max_workers, least=1)
     _check_seconds("poll_interval_s", poll_interval_s, least=0.05)
     _check_seconds("start_timeout_s", start_timeout_s)
     _check_seconds("api_down_limit_s", api_down_limit_s)
@@ -215,12 +216,6 @@ def _check_auth(auth: object) -> None:
             f"token, or a function that returns a token"
         )
         raise InvalidOptionError(message, option="auth", value=type(auth).__name__)
-
-
-def _check_whole(value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        message = f"max_workers={value!r} is not possible; give a whole number from 1"
-        raise InvalidOptionError(message, option="max_workers", value=value)
 
 
 def _check_seconds(option: str, value: object, *, least: float = 0.0) -> None:

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from amltk._checks import check_whole
 from amltk._optional import require
 from amltk.exceptions import ExecutorError, InvalidOptionError
 from amltk.executors._dask_session import open_cluster, security_of
@@ -62,9 +63,7 @@ def cluster_factory(
     with kept_handler(signal.SIGINT):  # importing it replaces that
         jobqueue = require("dask_jobqueue", extra="jobqueue", purpose=purpose)
     distributed = require("distributed", extra="jobqueue", purpose=purpose)
-    if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
-        message = f"n_workers={n_workers!r} is not possible; give a whole number from 1"
-        raise InvalidOptionError(message, option="n_workers", value=n_workers)
+    check_whole("n_workers", n_workers, least=1)
     cluster = _with_defaults(system, cluster_options)
     threads = _check_job(getattr(jobqueue, SYSTEMS[system].cluster), cluster)
     commands = {"submit_command": submit_command, "cancel_command": cancel_command}

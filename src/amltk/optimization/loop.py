@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amltk._checks import check_whole
 from amltk.exceptions import InvalidOptionError
 from amltk.optimization._search import OnCrash, Search, Settings
 from amltk.optimization.history import History
@@ -142,13 +143,9 @@ def _task_of(
 
 
 def _whole(option: str, value: int | None, *, least: int) -> int | None:
-    given: object = value
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int) or given < least:
-        message = f"{option}={value!r} is not possible; give a whole number from {least}"
-        raise InvalidOptionError(message, option=option, value=value)
-    return given
+    if value is not None:
+        check_whole(option, value, least=least)
+    return value
 
 
 def _on_crash(on_crash: OnCrash) -> OnCrash:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from amltk._checks import check_whole
 from amltk.events import Event
 from amltk.exceptions import InvalidOptionError, WorkerDiedError
 from amltk.scheduling.attempts import is_delay
@@ -59,7 +60,7 @@ class Retry(TaskPlugin):
         backoff: Backoff = 0.0,
         max_backoff: float = 60.0,
     ) -> None:
-        _check_retries(max_retries)
+        check_whole("max_retries", max_retries, least=0)
         _check_on(on)
         _check_backoff(backoff, max_backoff)
         self.max_retries = max_retries
@@ -126,12 +127,6 @@ class Retry(TaskPlugin):
             )
             raise InvalidOptionError(message, option="backoff", value=delay_s)
         return float(delay_s)  # type: ignore[arg-type] # it is a number
-
-
-def _check_retries(value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        message = f"max_retries={value!r} is not possible; give a whole number from 0"
-        raise InvalidOptionError(message, option="max_retries", value=value)
 
 
 def _check_on(value: object) -> None:

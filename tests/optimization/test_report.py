@@ -14,8 +14,8 @@ import pytest
 import support
 
 from amltk.exceptions import RemoteError, RemoteTraceback, ResultUnpicklingError
+from amltk.executors.envelope import traceback_text
 from amltk.optimization import Metric, Trial
-from amltk.optimization.report import text_of
 
 LOSS = Metric("loss", bounds=(0, 10))
 ACCURACY = Metric("accuracy", minimize=False)
@@ -130,7 +130,7 @@ def test_an_exception_that_cannot_travel_arrives_as_its_text_and_the_rest_as_it_
 def test_an_exception_whose_text_is_an_error_does_no_harm():
     again = arrived(crash_of(UglyError()))
 
-    assert "UglyError" in text_of(UglyError())
+    assert "UglyError" in traceback_text(UglyError())
     assert "UglyError" in again.traceback
     assert type(again.exception) is UglyError
 

@@ -255,12 +255,12 @@ def pack_unreadable(error: BaseException) -> bytes:
 
 
 def _pack_failure(failure: CallError, cause: BaseException) -> bytes:
-    return dumps((False, failure, _traceback_text(cause)))
+    return dumps((False, failure, traceback_text(cause)))
 
 
 def pack_exception(error: BaseException) -> bytes:
     """Pack an exception, or its text where it does not survive pickling."""
-    text = _traceback_text(error)
+    text = traceback_text(error)
     try:
         # Loaded once here: what fails to load would otherwise be found out by the driver.
         payload = dumps((False, error, text))
@@ -304,7 +304,8 @@ def name_of(function: object) -> str:
     return getattr(function, "__qualname__", None) or _short_repr(function)
 
 
-def _traceback_text(error: BaseException) -> str:
+def traceback_text(error: BaseException) -> str:
+    """Return an exception with its traceback, as text; never raises."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amltk.exceptions import RemoteError, RemoteTraceback
+from amltk.executors.envelope import pack_exception, unpack_outcome
 from amltk.optimization.measure import Timing
 
 if TYPE_CHECKING:
@@ -161,8 +161,6 @@ class _Parcel:
 
     @classmethod
     def of(cls, error: BaseException) -> _Parcel:
-        from amltk.executors.envelope import pack_exception
-
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
         try:
             message = str(error)[:500]
@@ -171,8 +169,6 @@ class _Parcel:
         return cls(pack_exception(error), kind, message)
 
     def open(self, text: str | None) -> BaseException:
-        from amltk.executors.envelope import unpack_outcome
-
         error: BaseException = unpack_outcome(self.payload)[1]
         if isinstance(error.__cause__, RemoteTraceback):  # which only one that was unpacked has
             return error
@@ -181,11 +177,3 @@ class _Parcel:
             f"{error.__cause__})"
         )
         return RemoteError(message, type_name=self.kind, traceback_text=text or "")
-
-
-def text_of(error: BaseException) -> str:
-    """Return an exception with its traceback, as text."""
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception:  # the exception's own fault
-        return f"{type(error).__qualname__} (its traceback could not be formatted)\n"

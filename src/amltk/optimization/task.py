@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec
 
 from amltk.events import Event, Subscriber
 from amltk.exceptions import ReportTypeError, TrialError
-from amltk.optimization.report import CrashReport, FailReport, Report, SuccessReport, text_of
+from amltk.executors.envelope import traceback_text
+from amltk.optimization.report import CrashReport, FailReport, Report, SuccessReport
 from amltk.optimization.trial import Trial
 from amltk.scheduling.plugin import TaskPlugin, Wrapped
 from amltk.scheduling.task import Task
@@ -217,7 +218,7 @@ def _is_report_of(returned: object, trial: Trial) -> TypeGuard[Report]:
 
 def _crash_of(trial: Trial, error: BaseException) -> CrashReport:
     """Report in the driver that a trial crashed."""
-    return CrashReport(trial=trial, exception=error, traceback=text_of(error))
+    return CrashReport(trial=trial, exception=error, traceback=traceback_text(error))
 
 
 def _crash_here(trial: Trial, error: BaseException) -> CrashReport:
@@ -225,7 +226,7 @@ def _crash_here(trial: Trial, error: BaseException) -> CrashReport:
     work = trial._work
     if work is not None:
         work.reported = None  # what was made and never returned does not count
-        work.exception, work.traceback = error, text_of(error)
+        work.exception, work.traceback = error, traceback_text(error)
     return trial.crashed(error)
 
 

@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from amltk.exceptions import MetricError, TrialError
+from amltk.executors.envelope import traceback_text
 from amltk.optimization import report as reports
 from amltk.optimization.measure import Stopwatch, worker_name
 from amltk.optimization.metric import Metric
-from amltk.optimization.report import text_of
 
 if TYPE_CHECKING:
     from amltk.optimization.task import TrialTask
@@ -196,10 +196,13 @@ class Trial(_Kinds):
         self._check_unreported()
         if self._work is None:
             return reports.CrashReport(
-                trial=self, exception=exception, traceback=text_of(exception), worker=worker_name()
+                trial=self,
+                exception=exception,
+                traceback=traceback_text(exception),
+                worker=worker_name(),
             )
         if exception is not self._work.exception:
-            self._work.exception, self._work.traceback = exception, text_of(exception)
+            self._work.exception, self._work.traceback = exception, traceback_text(exception)
         return self._report(reports.CrashReport, {})
 
     def _check(self, metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -272,7 +275,7 @@ class _Block:
         work.watch.stop()
         work.ended = True
         if isinstance(error, Exception):
-            work.exception, work.traceback, work.reported = error, text_of(error), None
+            work.exception, work.traceback, work.reported = error, traceback_text(error), None
             return True
         return None
 

@@ -14,10 +14,12 @@ it by positions between 0 and 1; a trial is always given the user's own objects.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from amltk._optional import require
+from amltk.exceptions import InvalidSpaceError
 from amltk.optimization.space import Choice, Constant, Dimension, Float, Int
 
 if TYPE_CHECKING:
@@ -69,6 +71,37 @@ def plain_config(configuration: Configuration) -> dict[str, Any]:
     return {key: _plain(space[key], configuration) for key in configuration}
 
 
+def plain_value(value: Any) -> Any:
+    """Return a value that ConfigSpace holds as Python's own, where numpy has made it a scalar.
+
+    Args:
+        value: The value.
+    """
+    is_scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+    return value.item() if is_scalar else value
+
+
+def own_copy(space: Any) -> ConfigurationSpace:
+    """Return a copy of a space of ConfigSpace, with the user's own objects as choices.
+
+    Args:
+        space: The space.
+
+    Raises:
+        InvalidSpaceError: When it is empty.
+    """
+    if not len(space):
+        message = "the ConfigurationSpace is empty; add hyperparameters to it first"
+        raise InvalidSpaceError(message, key="", value=space)
+    own: list[Any] = []
+    for part in space.values():
+        for name in ("choices", "sequence"):
+            own += getattr(part, name, ())
+        own.append(getattr(part, "value", None))
+    copied: ConfigurationSpace = copy.deepcopy(space, {id(value): value for value in own})
+    return copied
+
+
 def _hyperparameter(library: Any, key: str, dimension: Dimension) -> Any:
     if dimension.size == 1:
         return library.Constant(key, "0")
@@ -116,5 +149,4 @@ def _plain(hyperparameter: Any, configuration: Configuration) -> Any:
     else:
         is_constant = hasattr(hyperparameter, "value")
         value = hyperparameter.value if is_constant else configuration[hyperparameter.name]
-    is_scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
-    return value.item() if is_scalar else value
+    return plain_value(value)

@@ -9,16 +9,14 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 import random
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
-from amltk.exceptions import InvalidSpaceError
 from amltk.optimization.optimizers._configgrid import Grid, is_range
-from amltk.optimization.optimizers._configspace import plain_config
+from amltk.optimization.optimizers._configspace import own_copy, plain_config
 from amltk.optimization.space import (
     Choice,
     Constant,
@@ -154,27 +152,6 @@ class _FromConfigSpace:
     def _key(self, vector: Any, config: Mapping[str, Any]) -> bytes:
         pairs = zip(self._space.values(), vector, strict=True)
         return _digest([_place(part, place, config) for part, place in pairs])
-
-
-def own_copy(space: Any) -> ConfigurationSpace:
-    """Return a copy of a space of ConfigSpace, with the user's own objects as choices.
-
-    Args:
-        space: The space.
-
-    Raises:
-        InvalidSpaceError: When it is empty.
-    """
-    if not len(space):
-        message = "the ConfigurationSpace is empty; add hyperparameters to it first"
-        raise InvalidSpaceError(message, key="", value=space)
-    own: list[Any] = []
-    for part in space.values():
-        for name in ("choices", "sequence"):
-            own += getattr(part, name, ())
-        own.append(getattr(part, "value", None))
-    copied: ConfigurationSpace = copy.deepcopy(space, {id(value): value for value in own})
-    return copied
 
 
 def _value(dimension: Dimension, place: Any) -> Any:

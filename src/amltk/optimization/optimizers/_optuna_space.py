@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amltk._optional import require
 from amltk.exceptions import InvalidSpaceError
-from amltk.optimization.optimizers._draws import own_copy
+from amltk.optimization.optimizers._configspace import own_copy, plain_value
 from amltk.optimization.space import (
     Choice,
     Constant,
@@ -147,14 +147,14 @@ def _of_hyperparameter(part: Any) -> Callable[[optuna.Trial], tuple[Any, float]]
     """Return what asks for a value, and for the number that ConfigSpace has for it."""
     library = require("ConfigSpace", extra="configspace", purpose="OptunaOptimizer")
     if isinstance(part, library.Constant):
-        constant = _plain(part.value), float(part.to_vector(part.value))
+        constant = plain_value(part.value), float(part.to_vector(part.value))
         return lambda _trial: constant
     if isinstance(part, library.OrdinalHyperparameter):
-        return _of_ordered(part.name, tuple(map(_plain, part.sequence)))
+        return _of_ordered(part.name, tuple(map(plain_value, part.sequence)))
     if isinstance(part, library.CategoricalHyperparameter):
         if len(set(part.probabilities)) > 1:
             raise _beyond_optuna(part, "Optuna has no choices with weights; leave the weights out")
-        return _of_unordered(part.name, tuple(map(_plain, part.choices)))
+        return _of_unordered(part.name, tuple(map(plain_value, part.choices)))
     if isinstance(part, library.UniformFloatHyperparameter):
         dimension: Dimension = Float(float(part.lower), float(part.upper), bool(part.log))
     elif isinstance(part, library.UniformIntegerHyperparameter):
@@ -186,11 +186,6 @@ def _of_unordered(key: str, values: Sequence[Any]) -> Callable[[optuna.Trial], t
         return values[place], float(place)
 
     return ask
-
-
-def _plain(value: Any) -> Any:
-    is_scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
-    return value.item() if is_scalar else value
 
 
 def _beyond_optuna(part: Any, hint: str) -> InvalidSpaceError:

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,13 @@ from amltk.exceptions import ExhaustedError
 from amltk.optimization.metric import Metric
 from amltk.optimization.optimizers import _smac_history as history
 from amltk.optimization.optimizers import _smac_setup as setup
-from amltk.optimization.optimizers._configspace import decode, plain_config, to_configspace
-from amltk.optimization.optimizers._draws import own_copy
+from amltk.optimization.optimizers._configspace import (
+    decode,
+    own_copy,
+    plain_config,
+    to_configspace,
+)
+from amltk.optimization.optimizers._draws import SEEDS, rng_of
 from amltk.optimization.optimizers.base import BaseOptimizer, Proposal
 from amltk.optimization.report import Report, SuccessReport
 from amltk.optimization.space import Dimension, is_configspace, parse_space
@@ -108,7 +112,7 @@ class SMACOptimizer(BaseOptimizer):
             deterministic=deterministic,
             min_budget=min_budget,
             max_budget=max_budget,
-            seed=random.SystemRandom().randrange(2**31) if seed is None else seed,
+            seed=rng_of(None).randrange(SEEDS) if seed is None else seed,
         )
         self._has_folder = output_directory is not None
         #: The facade, for all else that SMAC can do with it.

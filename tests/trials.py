@@ -60,3 +60,13 @@ class Counter:
     @property
     def n_open(self):
         return self.n_asked - len(self.told) - len(self.forgotten)
+
+
+def use_up(optimizer):
+    """Return all configurations, and the error at the end."""
+    found = []
+    try:
+        found.extend(dict(trial.config) for trial in iter(optimizer.ask, None))
+    except ExhaustedError as error:
+        return found, error
+    return found, None

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from amltk.optimization.report import Report
 
 PREFIX = "json:"
-_TIMING = tuple(each.name for each in fields(Timing))
+#: What a report tells of its time.
+TIMING = tuple(each.name for each in fields(Timing))
 #: Columns of a trial's mappings, by what they begin with.
 _GROUPS = {
     "config": "config",
@@ -90,7 +91,7 @@ def write_row(report: Report) -> dict[str, Any]:
     for group, attribute in _GROUPS.items():
         for key, value in getattr(trial, attribute).items():
             row.put(f"{group}:{_label(key)}", value)
-    for name in _TIMING:
+    for name in TIMING:
         row.put_or_leave(f"time:{name}", report.time, name)
     for name in ("seed", "n_told", "storage"):
         row.put_or_leave(name, trial, name)
@@ -184,7 +185,7 @@ def frame(reports: Iterable[Report]) -> pd.DataFrame:
     pd = require("pandas", extra="history", purpose="history.df()")
     rows = [write_row(report) for report in reports]
     always = [column for column in _COLUMNS if not column.endswith(":")]
-    always += [f"time:{name}" for name in _TIMING] + ["exception:json"]
+    always += [f"time:{name}" for name in TIMING] + ["exception:json"]
     labels = sorted(dict.fromkeys([*(label for row in rows for label in row), *always]), key=_place)
     return pd.DataFrame({label: _column(pd, label, rows) for label in labels})
 
@@ -338,15 +339,13 @@ def _metric(text: str) -> Metric | None:
 
 
 def _time(values: dict[str, Any]) -> Timing | None:
-    found = [f"time:{name}" in values for name in _TIMING]
+    found = [f"time:{name}" in values for name in TIMING]
     if not any(found):
         return None
     if not all(found):
-        message = (
-            f"a row with only some of {', '.join(f'time:{n}' for n in _TIMING)} cannot be read"
-        )
+        message = f"a row with only some of {', '.join(f'time:{n}' for n in TIMING)} cannot be read"
         raise HistoryError(message)
-    return Timing(*(values[f"time:{name}"] for name in _TIMING))
+    return Timing(*(values[f"time:{name}"] for name in TIMING))
 
 
 def _storage(value: Any) -> Any:

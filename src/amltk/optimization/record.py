@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
 from amltk.exceptions import HistoryError, RemoteError
 from amltk.optimization._codec import decode, encode, encode_mapping
 from amltk.optimization._pickled import Pickled
-from amltk.optimization._rows import read_row, write_row
+from amltk.optimization._rows import TIMING, read_row, write_row
 from amltk.optimization.measure import Timing
 from amltk.optimization.metric import Metric
 from amltk.optimization.report import CrashReport, FailReport, Report, SuccessReport
@@ -52,7 +51,6 @@ _PLAIN = (
     "reported_at",
 )
 _MAPPINGS = ("config", "fidelities", "info", "summary", "plugins")
-_TIMING = tuple(each.name for each in fields(Timing))
 
 
 def report_to_dict(report: Report) -> dict[str, Any]:
@@ -64,7 +62,7 @@ def report_to_dict(report: Report) -> dict[str, Any]:
         "metrics": encode_mapping(report.metrics),
         "time": None
         if report.time is None
-        else {name: encode(getattr(report.time, name)) for name in _TIMING},
+        else {name: encode(getattr(report.time, name)) for name in TIMING},
         **{name: encode(getattr(report, name)) for name in _PLAIN},
     }
 
@@ -90,7 +88,7 @@ def report_from_dict(values: Mapping[str, Any], *, unpickle: bool = False) -> Re
             raise HistoryError(message, status=values["status"])
         time = values["time"]
         if time is not None:
-            time = Timing(**{name: decode(time[name], unpickle=unpickle) for name in _TIMING})
+            time = Timing(**{name: decode(time[name], unpickle=unpickle) for name in TIMING})
         plain = {name: decode(values[name], unpickle=unpickle) for name in _PLAIN}
         return _report(
             kind,

@@ -1,10 +1,11 @@
 import math
 
 import pytest
+import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amltk.exceptions import ExhaustedError, InvalidOptionError, InvalidSpaceError
+from amltk.exceptions import InvalidOptionError, InvalidSpaceError
 from amltk.optimization import GridSearch, Metric
 
 LOSS = Metric("loss")
@@ -14,20 +15,10 @@ def grid(space, **options):
     return GridSearch(space, metrics=LOSS, **options)
 
 
-def use_up(optimizer):
-    """Return all configurations, and the error at the end."""
-    found = []
-    try:
-        found.extend(dict(trial.config) for trial in iter(optimizer.ask, None))
-    except ExhaustedError as error:
-        return found, error
-    return found, None
-
-
 def test_all_combinations_come_with_the_last_key_fastest():
     optimizer = grid({"n": (1, 2), "kind": ["b", "a"], "fixed": 3})
 
-    found, _ = use_up(optimizer)
+    found, _ = trials.use_up(optimizer)
 
     assert found == [
         {"n": 1, "kind": "b", "fixed": 3},
@@ -39,7 +30,7 @@ def test_all_combinations_come_with_the_last_key_fastest():
 
 
 def test_at_the_end_it_says_how_many_there_were():
-    _, error = use_up(grid({"k": ["a", "b", "c"]}))
+    _, error = trials.use_up(grid({"k": ["a", "b", "c"]}))
 
     assert str(error) == (
         "'grid' has nothing left to try: it was asked for all 3 combinations of its grid; "
@@ -49,7 +40,7 @@ def test_at_the_end_it_says_how_many_there_were():
 
 
 def test_a_range_is_divided_into_five_points_by_default():
-    found, _ = use_up(grid({"x": (0.0, 1.0), "n": (1, 3)}))
+    found, _ = trials.use_up(grid({"x": (0.0, 1.0), "n": (1, 3)}))
 
     assert sorted({each["x"] for each in found}) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert sorted({each["n"] for each in found}) == [1, 2, 3]
@@ -117,7 +108,7 @@ def test_trials_have_seeds_if_the_grid_has_one():
 def test_a_grid_is_as_long_as_it_says_and_within_the_space(space, points):
     optimizer = grid(space, points=points)
 
-    found, _ = use_up(optimizer)
+    found, _ = trials.use_up(optimizer)
 
     assert len(found) == len(optimizer) == len({tuple(each.values()) for each in found})
     for each in found:
@@ -150,7 +141,7 @@ def test_conditions_and_forbidden_clauses_hold(library):
     space.add(library.ForbiddenAndConjunction(clause(space["kind"], "b"), clause(space["n"], 0)))
     optimizer = grid(space, points={"n": 3, "lr": 2, "depth": 3})
 
-    found, _ = use_up(optimizer)
+    found, _ = trials.use_up(optimizer)
 
     with_depth = [(lr, n, depth) for lr in (0.01, 1.0) for n in (0, 1, 2) for depth in (1, 10, 100)]
     expected = [{"kind": "a", "lr": lr, "n": n, "depth": depth} for lr, n, depth in with_depth]
@@ -195,7 +186,7 @@ def test_a_finite_space_in_full_is_what_configspace_can_draw(library, fill):
     space = library.ConfigurationSpace(seed=1)
     fill(library, space)
 
-    found, _ = use_up(grid(space, points=100))
+    found, _ = trials.use_up(grid(space, points=100))
 
     drawn = [dict(each) for each in space.sample_configuration(3000)]
     assert as_set(found) == as_set(drawn)
@@ -207,7 +198,7 @@ def test_its_values_are_plain_ones_and_the_users_own_objects(library):
     space = library.ConfigurationSpace({"n": (1, 2), "x": (0.0, 1.0)})
     space.add(library.CategoricalHyperparameter("c", choices))
 
-    found, _ = use_up(grid(space, points=2))
+    found, _ = trials.use_up(grid(space, points=2))
 
     assert {id(each["c"]) for each in found} == set(map(id, choices))
     assert {type(each["n"]) for each in found} == {int}
@@ -218,7 +209,7 @@ def test_the_points_of_a_range_of_configspace_are_exact(library):
     space = library.ConfigurationSpace()
     space.add(library.Float("lr", (1e-5, 1e-1), log=True))
 
-    found, _ = use_up(grid(space, points=2))
+    found, _ = trials.use_up(grid(space, points=2))
 
     assert [each["lr"] for each in found] == [1e-5, 1e-1]
 

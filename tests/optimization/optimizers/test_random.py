@@ -6,6 +6,7 @@ import tracemalloc
 from collections import Counter
 
 import pytest
+import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,16 +23,6 @@ def search(space=SPACE, *, seed=1, **options):
 
 def configs(optimizer, n):
     return [dict(optimizer.ask().config) for _ in range(n)]
-
-
-def use_up(optimizer):
-    """Return all configurations, and the error at the end."""
-    found = []
-    try:
-        found.extend(dict(trial.config) for trial in iter(optimizer.ask, None))
-    except ExhaustedError as error:
-        return found, error
-    return found, None
 
 
 def story(optimizer, n):
@@ -118,7 +109,7 @@ def test_with_log_each_factor_of_ten_is_as_likely():
 
 
 def test_a_finite_space_is_used_up_and_then_it_says_so():
-    found, error = use_up(search({"n": (-2, 2), "k": ["a", "b"], "fixed": 3}))
+    found, error = trials.use_up(search({"n": (-2, 2), "k": ["a", "b"], "fixed": 3}))
 
     assert len(found) == len({(each["n"], each["k"]) for each in found}) == 10
     assert str(error) == (
@@ -140,7 +131,7 @@ def test_it_says_so_each_time():
 def test_equal_values_of_several_types_and_lists_are_choices_like_others():
     choices = [1, True, 1.0, [1], [2], {"a": 1}, None, len]
 
-    found, _ = use_up(search({"x": choices}))
+    found, _ = trials.use_up(search({"x": choices}))
 
     assert sorted(repr(each["x"]) for each in found) == sorted(map(repr, choices))
 
@@ -178,7 +169,7 @@ def test_any_finite_space_is_used_up_exactly(space):
     }
     size = math.prod(sizes[type(part)](part) for part in space.values())
 
-    found, error = use_up(search(space))
+    found, error = trials.use_up(search(space))
 
     assert len(found) == size == error.n_asked
     assert len({tuple(each.values()) for each in found}) == size
@@ -196,12 +187,12 @@ def test_the_last_configurations_take_no_longer_to_find():
 
     optimizer._draws.draw = counted
 
-    assert len(use_up(optimizer)[0]) == 2000
+    assert len(trials.use_up(optimizer)[0]) == 2000
     assert n_drawn < 3 * 2000
 
 
 def test_the_last_configurations_come_in_random_order_too():
-    last = [each["n"] for each in use_up(search({"n": (1, 300)}))[0][-50:]]
+    last = [each["n"] for each in trials.use_up(search({"n": (1, 300)}))[0][-50:]]
 
     assert last not in (sorted(last), sorted(last, reverse=True))
 
@@ -215,7 +206,7 @@ def test_a_space_too_large_to_be_listed_is_searched_on():
 def test_a_space_that_is_nearly_of_one_value_ends_the_search_with_other_words():
     narrow = {"x": (1.0, math.nextafter(1.0, 2.0))}
 
-    found, error = use_up(search(narrow))
+    found, error = trials.use_up(search(narrow))
 
     assert sorted(each["x"] for each in found) == sorted(narrow["x"])
     assert "found nothing new in 10000 draws, after it was asked for 2" in str(error)
@@ -267,7 +258,7 @@ def dependent(library):
 
 
 def test_a_space_with_conditions_and_forbidden_clauses_is_used_up(dependent):
-    found, error = use_up(search(dependent))
+    found, error = trials.use_up(search(dependent))
 
     assert len({tuple(sorted(each.items())) for each in found}) == len(found) == error.n_asked == 14
     assert {"depth" in each for each in found if each["kind"] == "b"} == {False}
@@ -303,7 +294,7 @@ def test_choices_of_configspace_are_the_users_own_objects(library):
     space = library.ConfigurationSpace()
     space.add(library.CategoricalHyperparameter("x", choices))
 
-    found, _ = use_up(search(space))
+    found, _ = trials.use_up(search(space))
 
     assert {id(each["x"]) for each in found} == set(map(id, choices))
 
@@ -320,7 +311,7 @@ def test_a_choice_with_the_weight_0_is_never_taken(library):
     space = library.ConfigurationSpace()
     space.add(library.CategoricalHyperparameter("x", ["a", "b", "c"], weights=[1, 0, 1]))
 
-    found, _ = use_up(search(space))
+    found, _ = trials.use_up(search(space))
 
     assert sorted(each["x"] for each in found) == ["a", "c"]
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from amltk.cli import DAG_FILE, install_dag, main
-from amltk.executors import airflow_dag
+from amltk.executors.airflow import dag as airflow_dag
 
 
 def read_constants(path):

@@ -50,7 +50,7 @@ def install_dag(folder: Path, *, dag_id: str | None = None, store: str | None = 
     Raises:
         OSError: When it cannot be written.
     """
-    text = (files("amltk") / "executors" / "airflow_dag.py").read_text(encoding="utf-8")
+    text = (files("amltk") / "executors" / "airflow" / "dag.py").read_text(encoding="utf-8")
     for name, value in (("DAG_ID", dag_id), ("STORE", store)):
         if value is not None:
             text = _with_constant(text, name, value)

@@ -12,6 +12,18 @@ TESTS = support.ROOT / "tests"
 #: Modules without a test file of their own name, and the file whose tests cover them.
 COVERED_BY = {
     "events/channel.py": "events/test_manager.py",
+    **{
+        f"executors/{room}/{module}.py": f"executors/{room}/{tests}.py"
+        for room, tests, modules in (
+            ("airflow", "test_executor", "calls lost store"),
+            ("dask", "test_executor", "calls cluster session"),
+            ("jobqueue", "test_factory", "keeper systems"),
+            ("processes", "test_executor", "frames launch pool worker"),
+            ("ray", "test_executor", "lane session"),
+            ("recovery", "test_executor", "breakable generation marks salvage term"),
+        )
+        for module in modules.split()
+    },
     "scheduling/happenings.py": "scheduling/test_scheduler.py",
     "testing/contracts/executor.py": "executors/test_contract.py",
     "testing/contracts/optimizer.py": "optimization/optimizers/test_contract.py",

@@ -82,6 +82,11 @@ LISTING = sorted(
     for path in MODULES
     if "\n__all__ = " in (SOURCE.parent / path).with_suffix(".py").read_text()
 )
+#: Modules that users may import by the names that they had before they moved.
+OLDER = {
+    "amltk.executors.airflow_dag": "amltk.executors.airflow.dag",
+    "amltk.executors.envelope": "amltk.executors.travel.envelope",
+}
 #: The third-party packages and the slow modules that come only with what needs them.
 HEAVY = (
     "ConfigSpace",
@@ -151,6 +156,19 @@ def test_an_unknown_name_is_an_attribute_error_that_names_it(where):
 
     with pytest.raises(AttributeError, match="Schedular"):
         module.Schedular  # noqa: B018
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_a_module_that_has_moved_is_found_by_its_older_name(older):
+    """By whichever name it is imported first."""
+    code = f"""
+import importlib
+module = importlib.import_module({older!r})
+assert module is importlib.import_module({OLDER[older]!r})
+assert module.__spec__.name == {OLDER[older]!r}
+"""
+
+    assert OLDER[older] in loaded_by(code)
 
 
 def test_the_version_is_a_string_of_numbers():

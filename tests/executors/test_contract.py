@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from amltk.executors.processes import ProcessExecutor
+from amltk.executors.processes.executor import ProcessExecutor
 from amltk.executors.sequential import SequentialExecutor
 from amltk.testing.contracts import ExecutorContract
 

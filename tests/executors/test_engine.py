@@ -7,8 +7,8 @@ import support
 
 from amltk.exceptions import CallPicklingError, InvalidOptionError
 from amltk.executors.engine import Ending, Engine
-from amltk.executors.envelope import PortableFunction, run_packed
 from amltk.executors.traits import Traits
+from amltk.executors.travel.envelope import PortableFunction, run_packed
 from amltk.testing import ManualExecutor
 
 

@@ -7,7 +7,7 @@ import support
 
 from amltk import Scheduler
 from amltk.exceptions import InvalidOptionError, MissingExtraError
-from amltk.executors.processes import ProcessExecutor
+from amltk.executors.processes.executor import ProcessExecutor
 from amltk.executors.registry import adopt, factory_of, portable, traits_of
 from amltk.executors.sequential import SequentialExecutor
 from amltk.executors.traits import Traits

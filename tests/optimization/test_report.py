@@ -14,7 +14,7 @@ import pytest
 import support
 
 from amltk.exceptions import RemoteError, RemoteTraceback, ResultUnpicklingError
-from amltk.executors.envelope import traceback_text
+from amltk.executors.travel.envelope import traceback_text
 from amltk.optimization import Metric, Trial
 
 LOSS = Metric("loss", bounds=(0, 10))

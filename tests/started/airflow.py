@@ -146,7 +146,7 @@ def airflow(tmp_path_factory):
 @pytest.fixture(scope="session")
 def airflow_executor(airflow):
     """Return an executor that tests do not shut down."""
-    from amltk.executors.airflow import airflow_factory
+    from amltk.executors.airflow.executor import airflow_factory
 
     with airflow_factory(**airflow.options)() as executor:
         executor.submit(pow, 2, 3).result(120)  # its thread is there before any test

@@ -147,7 +147,7 @@ def options_of(system):
 
 def make_executor(system, n_workers=2, **options):
     """Return an executor on a system."""
-    from amltk.executors.jobqueue import cluster_factory
+    from amltk.executors.jobqueue.factory import cluster_factory
 
     name = system.constructor.removeprefix("with_")
     return cluster_factory(name, n_workers, **{**options_of(system), **options})()

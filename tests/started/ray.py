@@ -12,7 +12,7 @@ from started import missing
 def ray_package():
     """Return the package, or skip."""
     from amltk.exceptions import MissingExtraError
-    from amltk.executors.ray import ray_factory
+    from amltk.executors.ray.executor import ray_factory
 
     try:
         ray_factory()  # imports it in the environment that keeps it on loopback
@@ -26,7 +26,7 @@ def ray_package():
 @pytest.fixture(scope="session")
 def ray_executor(ray_package):
     """Return an executor on a Ray of this machine; tests do not shut it down."""
-    from amltk.executors.ray import RayExecutor
+    from amltk.executors.ray.executor import RayExecutor
 
     with RayExecutor(num_cpus=2, object_store_memory=400_000_000) as executor:
         yield executor

@@ -15,7 +15,7 @@ import support
 
 from amltk import Scheduler, Task
 from amltk.exceptions import SchedulerNotRunningError, WorkerDiedError
-from amltk.executors.processes import ProcessExecutor
+from amltk.executors.processes.executor import ProcessExecutor
 from amltk.testing import ManualExecutor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(30)]

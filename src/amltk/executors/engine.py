@@ -17,8 +17,8 @@ from concurrent.futures import wait as wait_for
 from typing import Any
 
 from amltk.exceptions import CallPicklingError, InvalidOptionError
-from amltk.executors.envelope import PortableFunction, pack_call, run_packed, unpack_outcome
 from amltk.executors.traits import Traits
+from amltk.executors.travel.envelope import PortableFunction, pack_call, run_packed, unpack_outcome
 
 Terminator = Callable[[Executor, float], object]
 

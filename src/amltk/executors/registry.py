@@ -17,8 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from amltk.exceptions import InvalidOptionError
 from amltk.executors.engine import Ending, Engine, Terminator
-from amltk.executors.envelope import PortableFunction, name_of
 from amltk.executors.traits import Traits
+from amltk.executors.travel.envelope import PortableFunction, name_of
 
 __all__ = ["Ending", "Engine", "Traits", "adopt", "factory_of", "name_of", "portable", "traits_of"]
 
@@ -30,18 +30,18 @@ R = TypeVar("R")
 _FACTORIES = {
     "sequential": "amltk.executors.sequential:sequential_factory",
     "threads": "amltk.executors.threads:threads_factory",
-    "processes": "amltk.executors.processes:processes_factory",
+    "processes": "amltk.executors.processes.executor:processes_factory",
     "loky": "amltk.executors.loky:loky_factory",
-    "dask": "amltk.executors.dask:dask_factory",
-    "slurm": "amltk.executors.jobqueue:slurm_factory",
-    "pbs": "amltk.executors.jobqueue:pbs_factory",
-    "sge": "amltk.executors.jobqueue:sge_factory",
-    "lsf": "amltk.executors.jobqueue:lsf_factory",
-    "moab": "amltk.executors.jobqueue:moab_factory",
-    "htcondor": "amltk.executors.jobqueue:htcondor_factory",
-    "oar": "amltk.executors.jobqueue:oar_factory",
-    "ray": "amltk.executors.ray:ray_factory",
-    "airflow": "amltk.executors.airflow:airflow_factory",
+    "dask": "amltk.executors.dask.executor:dask_factory",
+    "slurm": "amltk.executors.jobqueue.factory:slurm_factory",
+    "pbs": "amltk.executors.jobqueue.factory:pbs_factory",
+    "sge": "amltk.executors.jobqueue.factory:sge_factory",
+    "lsf": "amltk.executors.jobqueue.factory:lsf_factory",
+    "moab": "amltk.executors.jobqueue.factory:moab_factory",
+    "htcondor": "amltk.executors.jobqueue.factory:htcondor_factory",
+    "oar": "amltk.executors.jobqueue.factory:oar_factory",
+    "ray": "amltk.executors.ray.executor:ray_factory",
+    "airflow": "amltk.executors.airflow.executor:airflow_factory",
 }
 
 #: Entry points of this group are further factories; ours come first.
@@ -77,8 +77,8 @@ _KNOWN = {
 _STRANGER = _Known(Traits())
 
 #: What makes one of a pool that goes on when it breaks, and ends its workers.
-_RECOVERING = "amltk.executors.recovery:recovering"
-_END_RECOVERING = "amltk.executors.recovery:end_workers"
+_RECOVERING = "amltk.executors.recovery.executor:recovering"
+_END_RECOVERING = "amltk.executors.recovery.executor:end_workers"
 
 
 def factory_of(engine: str, **options: Any) -> Callable[[], Executor]:

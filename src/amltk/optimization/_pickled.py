@@ -59,7 +59,7 @@ class Pickled:
     @classmethod
     def of(cls, value: object) -> Pickled:
         """Pickle a value, or keep its text where that is impossible."""
-        from amltk.executors.envelope import dumps
+        from amltk.executors.travel.envelope import dumps
 
         try:
             data = dumps(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amltk.exceptions import RemoteError, RemoteTraceback
-from amltk.executors.envelope import pack_exception, unpack_outcome
+from amltk.executors.travel.envelope import pack_exception, unpack_outcome
 from amltk.optimization.measure import Timing
 
 if TYPE_CHECKING:

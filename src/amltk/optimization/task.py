@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec
 
 from amltk.events import Event, Subscriber
 from amltk.exceptions import ReportTypeError, TrialError
-from amltk.executors.envelope import traceback_text
+from amltk.executors.travel.envelope import traceback_text
 from amltk.optimization.report import CrashReport, FailReport, Report, SuccessReport
 from amltk.optimization.trial import Trial
 from amltk.scheduling.plugin import TaskPlugin, Wrapped

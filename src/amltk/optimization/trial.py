@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from amltk.exceptions import MetricError, TrialError
-from amltk.executors.envelope import traceback_text
+from amltk.executors.travel.envelope import traceback_text
 from amltk.optimization import report as reports
 from amltk.optimization.measure import Stopwatch, worker_name
 from amltk.optimization.metric import Metric

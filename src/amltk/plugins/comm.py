@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeAlias
 
 from amltk.events import Event
 from amltk.exceptions import CommConnectionError, CommError, InvalidOptionError
-from amltk.executors.envelope import dumps
+from amltk.executors.travel.envelope import dumps
 from amltk.plugins._channel.inline import InlineLine, open_line
 from amltk.plugins._channel.line import Line
 from amltk.plugins._channel.plugin import ChannelPlugin

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 from amltk._optional import require
 from amltk.events import Event
 from amltk.exceptions import InvalidOptionError, MissingExtraError
-from amltk.executors.envelope import PortableFunction
+from amltk.executors.travel.envelope import PortableFunction
 from amltk.plugins._pynisher.limits import (
     MEMORY_MODES,
     START_METHODS,

@@ -6,7 +6,7 @@ import logging
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from amltk.executors.envelope import dumps
+from amltk.executors.travel.envelope import dumps
 from amltk.plugins._channel.inline import open_line
 from amltk.plugins._channel.plugin import ChannelPlugin
 from amltk.plugins._channel.wire import Kind

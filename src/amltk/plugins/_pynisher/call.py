@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from amltk._optional import require
-from amltk.executors.envelope import PortableFunction, name_of, pack_call, unpack_outcome
+from amltk.executors.travel.envelope import PortableFunction, name_of, pack_call, unpack_outcome
 from amltk.plugins._pynisher.child import LimitedFunction, Sender, let_travel
 from amltk.plugins._pynisher.limits import Limits
 from amltk.plugins._pynisher.process import CallProcess

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from amltk.executors.envelope import dumps, pack_exception, pack_unreadable, run_to_bytes
+from amltk.executors.travel.envelope import dumps, pack_exception, pack_unreadable, run_to_bytes
 
 #: The call's resident memory when it starts; after it, a length and so many bytes.
 SIZE = struct.Struct("!Q")

@@ -1,0 +1,586 @@
+"""The thread that runs a pool of worker processes.
+
+::
+
+    submit ──▶ waiting ──┐                    ┌──▶ worker ──┐
+    submit ──▶ waiting ──┼── manager thread ──┼──▶ worker ──┼──▶ manager thread ──▶ futures
+    cancel ──▶ asked ────┘    (feeds)         └──▶ worker ──┘     (reads, buries)
+
+Each worker has a socket of its own and at most one call, so that its death costs that call and
+nothing else, and no lock is shared with it. The manager never blocks on a worker: sockets are
+non-blocking, and ending a worker, which takes time, is done by a thread of its own.
+
+Who may touch what: ``lock`` guards what other threads touch too (``waiting``, ``asked``, flags and
+the two marks of a future); workers and selector are the manager's alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from typing import Any
+
+from amltk._future import PENDING, RUNNING, LightFuture
+from amltk.exceptions import ExecutorError, WorkerDiedError, WorkerStartError
+from amltk.executors.processes import launch
+from amltk.executors.processes.frames import Channel, Kind
+from amltk.executors.termination import end_processes
+from amltk.executors.travel.envelope import FunctionCache, PortableFunction, unpack_outcome
+
+logger = logging.getLogger(__name__)
+
+#: So many starts in a row may fail until the pool gives up.
+MAX_FAILED_STARTS = 5
+
+#: The wait after the first failed start; doubled after each further one.
+_BACK_OFF_S = 0.05
+
+#: How long a worker may take to leave when it is asked to, and to end once its socket is closed.
+_LEAVE_S = 5.0
+_END_S = 1.0
+
+#: How often ends are looked for where the system has no descriptor that tells.
+_LOOK_S = 0.05
+
+
+class PoolFuture(LightFuture[Any]):
+    """The future of a call in a pool of processes; a running call can be cancelled too."""
+
+    #: Whether its worker is being ended.
+    _end_asked = False
+    #: Whether its outcome is decided, so that it is too late to end it.
+    _decided = False
+
+    def __init__(
+        self, pool: Pool, name: str, function: PortableFunction[..., Any] | None, payload: bytes
+    ) -> None:
+        self._pool = pool
+        self._name = name
+        self._function = function
+        self._payload = payload
+
+    def cancel(self) -> bool:
+        """Cancel the call; if it is running, end its worker with all its children.
+
+        Returns:
+            ``True`` if it is cancelled, or will be as soon as its worker has ended; ``False`` if
+            it is done.
+        """
+        return super().cancel() or self._pool.ask_to_end(self)
+
+    def _back_to_waiting(self) -> bool:
+        return self._change((RUNNING,), PENDING)
+
+    def cancel_pending(self) -> bool:
+        """Cancel the call only if it has not started.
+
+        Returns:
+            ``True`` if it is cancelled and will never run.
+        """
+        return super().cancel()
+
+
+class _Worker:
+    """One worker process, as the manager sees it."""
+
+    def __init__(self, process: launch.Process, channel: Channel) -> None:
+        self.process = process
+        self.channel = channel
+        self.sentinel = launch.open_sentinel(process.pid)
+        self.call: PoolFuture | None = None
+        self.payload = b""
+        self.n_calls = 0
+        self.is_ready = False
+        #: Its end of the socket is closed, or it was asked to leave: it gets no more calls.
+        self.is_leaving = False
+        #: A thread is ending it.
+        self.is_being_ended = False
+        #: That thread is done.
+        self.was_ended = False
+        #: When it is ended if it has not ended by itself.
+        self.deadline: float | None = None
+        self.kept = FunctionCache()
+
+
+class Pool:
+    """Workers, the calls that wait for them, and the thread that brings them together.
+
+    Args:
+        max_workers: How many workers at most.
+        launch: Starts a worker, given what a forked one has to close.
+        setup: The first frame of each worker.
+        max_tasks_per_child: After how many calls a worker is replaced.
+        grace_s: Seconds between TERM and KILL for a worker whose call is cancelled.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_workers: int,
+        launch: Callable[[list[Any]], tuple[launch.Process, Channel]],
+        setup: bytes,
+        max_tasks_per_child: int | None,
+        grace_s: float,
+    ) -> None:
+        self._max_workers = max_workers
+        self._launch = launch
+        self._setup = setup
+        self._max_tasks = max_tasks_per_child
+        self.grace_s = grace_s
+        self._lock = threading.Lock()
+        self._waiting: deque[PoolFuture] = deque()
+        self._wake_sent = False
+        self._asked: deque[Callable[[], object]] = deque()
+        self._closing = False
+        self._broken: WorkerStartError | None = None
+        self._thread: threading.Thread | None = None
+        self._workers: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        self._n_failed_starts = 0
+        self._start_error: BaseException | None = None
+        self._next_start_at = 0.0
+        self._numbers = itertools.count(1)
+
+    # -------------------------------------------------------------------- from any thread
+
+    def submit(self, future: PoolFuture) -> None:
+        """Take a call.
+
+        Raises:
+            ExecutorError: When the pool is shut down.
+            WorkerStartError: When workers do not start.
+        """
+        with self._lock:
+            if self._broken is not None:
+                raise self._broken
+            if self._closing:
+                message = f"{future._name} could not be run: this ProcessExecutor is shut down"
+                raise ExecutorError(message)
+            self._waiting.append(future)
+            if self._thread is None:
+                self._start_thread()
+            # While every worker is busy, its next outcome makes the manager feed it anyway.
+            wake = self._idle or len(self._workers) < self._max_workers
+        if wake:
+            self._wake()
+
+    def ask_to_end(self, future: PoolFuture) -> bool:
+        """Ask for the end of the worker that runs a call."""
+        with self._lock:
+            if future._decided or not future.running():
+                return future.cancelled()
+            if future._end_asked:
+                return True
+            future._end_asked = True
+            self._asked.append(lambda: self._end_call(future))
+        self._wake()
+        return True
+
+    def live_futures(self) -> list[PoolFuture]:
+        """Return the futures of all calls that have not ended, as far as can be seen from here."""
+        with self._lock:
+            running = [worker.call for worker in self._workers if worker.call is not None]
+            return [*running, *self._waiting]
+
+    def close(self) -> None:
+        """Take no more calls; workers leave when there is nothing to do for them."""
+        with self._lock:
+            self._closing = True
+            if self._thread is None:
+                return
+        self._wake()
+
+    def join(self) -> None:
+        """Wait until the manager is gone, and with it all workers."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _wake(self) -> None:
+        if not self._wake_sent:
+            self._wake_sent = True
+            with suppress(OSError):  # the manager has left: nothing is waiting for it
+                self._wake_writer.send(b"w")
+
+    def _start_thread(self) -> None:
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_reader, selectors.EVENT_READ, None)
+        self._thread = threading.Thread(target=self._manage, name="amltk-pool", daemon=True)
+        self._thread.start()
+
+    # -------------------------------------------------------------- in the manager's thread
+
+    def _manage(self) -> None:
+        try:
+            while not self._is_over():
+                for key, _ in self._selector.select(self._time_to_sleep()):
+                    if key.data is None:
+                        self._drain_wake()
+                    else:
+                        self._guarded(key.data)
+                while self._asked:
+                    self._guarded(self._asked.popleft())
+                self._guarded(self._look_around)
+        finally:
+            self._selector.close()
+            self._wake_reader.close()
+            self._wake_writer.close()
+
+    def _guarded(self, step: Callable[[], object]) -> None:
+        """Do one thing; whatever it raises must not stop the others."""
+        try:
+            step()
+        except Exception:
+            logger.exception("the pool met an error in its own code; it goes on")
+
+    def _drain_wake(self) -> None:
+        with suppress(BlockingIOError):
+            while self._wake_reader.recv(4096):
+                pass
+        # After draining, never before: a wake-up that comes in between would be drained with its
+        # flag left set, and nobody would ever wake us again.
+        self._wake_sent = False
+
+    def _is_over(self) -> bool:
+        with self._lock:
+            return self._closing and not (self._workers or self._waiting or self._asked)
+
+    def _time_to_sleep(self) -> float | None:
+        moments = [w.deadline for w in self._workers if w.deadline is not None]
+        if self._waiting and self._next_start_at and len(self._workers) < self._max_workers:
+            moments.append(self._next_start_at)
+        wait = max(0.0, min(moments) - time.monotonic()) if moments else None
+        if any(w.sentinel is None for w in self._workers):
+            return _LOOK_S if wait is None else min(wait, _LOOK_S)
+        return wait
+
+    def _look_around(self) -> None:
+        """Feed, start, end and bury, whatever is due."""
+        while self._idle and self._feed(self._idle[-1]):
+            self._idle.pop()
+        self._start_workers()
+        if self._closing and not self._waiting:
+            for worker in list(self._idle):
+                self._ask_to_leave(worker)
+        now = time.monotonic()
+        for worker in list(self._workers):
+            if worker.deadline is not None and now >= worker.deadline:
+                worker.deadline = None
+                self._end(worker)
+            if worker.sentinel is None or worker.was_ended:
+                self._bury_if_dead(worker)
+        if self._closing and not self._waiting:
+            for worker in self._workers:
+                if not worker.is_ready:  # started in vain
+                    self._end(worker)
+
+    # ------------------------------------------------------------------ workers come and go
+
+    def _start_workers(self) -> None:
+        if self._broken is not None or not self._waiting:
+            return
+        n_coming = sum(not worker.is_ready for worker in self._workers)
+        room = self._max_workers - len(self._workers)
+        wanted = min(room, len(self._waiting) - n_coming)
+        if wanted > 0 and time.monotonic() >= self._next_start_at:
+            for _ in range(wanted):
+                self._start_worker()
+
+    def _start_worker(self) -> None:
+        inherited = [self._wake_reader, self._wake_writer, self._selector]
+        inherited += [worker.channel for worker in self._workers]
+        try:
+            process, channel = self._launch(inherited)
+        except Exception as error:
+            self._start_failed(error)
+            return
+        worker = _Worker(process, channel)
+        self._workers.append(worker)
+        self._selector.register(channel.sock, selectors.EVENT_READ, lambda: self._on_socket(worker))
+        if worker.sentinel is not None:
+            self._selector.register(
+                worker.sentinel, selectors.EVENT_READ, lambda: self._bury_if_dead(worker)
+            )
+        self._send(worker, Kind.SETUP, 0, self._setup)
+
+    def _start_failed(self, error: BaseException | None) -> None:
+        self._n_failed_starts += 1
+        self._start_error = error or self._start_error
+        pause = _BACK_OFF_S * 2 ** (self._n_failed_starts - 1)
+        self._next_start_at = time.monotonic() + pause
+        if self._n_failed_starts >= MAX_FAILED_STARTS:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        cause = self._start_error
+        why = f": {cause!r}" if cause is not None else ""
+        message = (
+            f"no worker process came up in {self._n_failed_starts} attempts in a row{why}; look at "
+            f"the initializer and at what the workers printed, then make a new executor"
+        )
+        broken = WorkerStartError(message, attempts=self._n_failed_starts)
+        broken.__cause__ = cause
+        with self._lock:
+            self._broken = broken
+            futures, self._waiting = list(self._waiting), deque()
+        for future in futures:
+            if future.set_running_or_notify_cancel():
+                self._complete(future, error=broken)
+        for worker in self._workers:
+            if worker.call is None:
+                self._end(worker)
+
+    def _ask_to_leave(self, worker: _Worker) -> None:
+        """Let a worker go that has nothing to do."""
+        if worker in self._idle:
+            self._idle.remove(worker)
+        worker.is_leaving = True
+        worker.deadline = time.monotonic() + _LEAVE_S
+        self._send(worker, Kind.LEAVE, 0, b"")
+
+    def _end_call(self, future: PoolFuture) -> None:
+        for worker in self._workers:
+            if worker.call is future:
+                self._end(worker)
+                return
+
+    def _end(self, worker: _Worker) -> None:
+        """End a worker with its children, in a thread, since that takes time."""
+        if worker.is_being_ended:
+            return
+        worker.is_being_ended = worker.is_leaving = True
+        if worker in self._idle:
+            self._idle.remove(worker)
+
+        def body() -> None:
+            try:
+                end_processes([worker.process.pid], self.grace_s)
+            finally:
+                with self._lock:
+                    self._asked.append(lambda: self._ended(worker))
+                self._wake()
+
+        threading.Thread(target=body, name="amltk-pool-end", daemon=True).start()
+
+    def _ended(self, worker: _Worker) -> None:
+        worker.was_ended = True
+        self._bury_if_dead(worker)
+
+    def _bury_if_dead(self, worker: _Worker) -> None:
+        """Report and replace a worker that has ended; leave alone one that has not."""
+        if worker not in self._workers or not self._has_ended(worker):
+            return
+        if worker.is_being_ended and not worker.was_ended:
+            return  # its children are still being ended: the call is not over before they are
+        self._read(worker)  # what it said last counts
+        _kill_group(worker.process.pid)
+        exit_code = worker.process.poll()
+        self._forget(worker)
+        call, worker.call = worker.call, None
+        if call is not None:
+            self._complete_dead(call, worker, exit_code)
+        elif not worker.is_ready and not worker.is_being_ended:
+            self._start_failed(None)
+
+    def _has_ended(self, worker: _Worker) -> bool:
+        # Asked without collecting where that is possible: as long as the dead process is not
+        # collected, its group's number cannot be given to strangers.
+        if worker.sentinel is not None:
+            with selectors.DefaultSelector() as look:
+                look.register(worker.sentinel, selectors.EVENT_READ)
+                return bool(look.select(0))
+        return worker.process.poll() is not None
+
+    def _forget(self, worker: _Worker) -> None:
+        with self._lock:
+            self._workers.remove(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(worker.channel.sock)
+        if worker.sentinel is not None:
+            self._selector.unregister(worker.sentinel)
+            os.close(worker.sentinel)
+        worker.channel.close()
+        worker.process.release()
+
+    def _complete_dead(self, call: PoolFuture, worker: _Worker, exit_code: int | None) -> None:
+        if worker.channel.was_not_read and self._take_back(call, worker.payload):
+            return
+        if self._decide(call):
+            self._complete_cancelled(call)
+        else:
+            self._complete(call, error=_death_of(worker.process.pid, exit_code, call._name))
+
+    def _take_back(self, call: PoolFuture, payload: bytes) -> bool:
+        """Let a call wait again whose worker was dead before it came; tell whether it may."""
+        with self._lock:
+            if call._end_asked or not call._back_to_waiting():
+                return False
+            call._payload = payload
+            self._waiting.appendleft(call)
+            return True
+
+    # ------------------------------------------------------------------------- calls
+
+    def _feed(self, worker: _Worker) -> bool:
+        """Give a worker the next call; tell whether there was one."""
+        while True:
+            try:
+                future = self._waiting.popleft()
+            except IndexError:
+                return False
+            if future.set_running_or_notify_cancel():
+                break
+        worker.call = future
+        worker.n_calls += 1
+        number = next(self._numbers)
+        function, payload = future._function, future._payload
+        worker.payload, future._payload = payload, b""
+        if function is None:
+            self._send(worker, Kind.CALL, number, payload)
+            return True
+        if worker.kept.get(function.digest) is None:
+            worker.kept.put(function.digest, function)
+            self._send(worker, Kind.FUNCTION, 0, function.digest + function.payload)
+        self._send(worker, Kind.CALL_KEPT, number, function.digest + payload)
+        return True
+
+    def _send(self, worker: _Worker, kind: Kind, number: int, payload: bytes) -> None:
+        with suppress(OSError):  # it died: its socket and its sentinel tell
+            worker.channel.send(kind, number, payload)
+        if worker.channel.wants_to_write():
+            self._watch(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _watch(self, worker: _Worker, events: int) -> None:
+        sock = worker.channel.sock
+        with suppress(KeyError):
+            self._selector.modify(sock, events, self._selector.get_key(sock).data)
+
+    def _on_socket(self, worker: _Worker) -> None:
+        if worker.channel.wants_to_write():
+            with suppress(OSError):
+                worker.channel.flush()
+            if not worker.channel.wants_to_write():
+                self._watch(worker, selectors.EVENT_READ)
+        frames, is_open = worker.channel.receive()
+        for number, kind, payload in frames:
+            self._on_frame(worker, number, kind, payload)
+        if not is_open:
+            self._on_hang_up(worker)
+
+    def _read(self, worker: _Worker) -> None:
+        """Read all that a dead worker has said."""
+        is_open = True
+        while is_open:
+            frames, is_open = worker.channel.receive()
+            for number, kind, payload in frames:
+                self._on_frame(worker, number, kind, payload)
+            if not frames:
+                return
+
+    def _on_hang_up(self, worker: _Worker) -> None:
+        with suppress(KeyError):
+            self._selector.unregister(worker.channel.sock)
+        worker.is_leaving = True
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if worker.deadline is None:
+            worker.deadline = time.monotonic() + _END_S  # one that lives on without us is ended
+        self._bury_if_dead(worker)
+
+    def _on_frame(
+        self, worker: _Worker, _number: int, kind: int, payload: bytes | bytearray
+    ) -> None:
+        if kind == Kind.OUTCOME:
+            self._on_outcome(worker, payload)
+        elif kind == Kind.READY:
+            worker.is_ready = True
+            self._n_failed_starts, self._next_start_at = 0, 0.0
+            self._make_available(worker)
+        elif kind == Kind.SETUP_FAILED:
+            _, self._start_error = unpack_outcome(payload)
+
+    def _on_outcome(self, worker: _Worker, payload: bytes | bytearray) -> None:
+        call, worker.call, worker.payload = worker.call, None, b""
+        if call is None:
+            return  # said by a worker after its call was written off
+        if not worker.is_leaving:
+            self._make_available(worker)  # first of all: it should not wait for us
+        if self._decide(call):
+            self._complete_cancelled(call)
+            return
+        returned, value = unpack_outcome(payload)
+        if returned:
+            self._complete(call, result=value)
+        else:
+            self._complete(call, error=value)
+
+    def _make_available(self, worker: _Worker) -> None:
+        if self._max_tasks is not None and worker.n_calls >= self._max_tasks:
+            self._ask_to_leave(worker)
+        elif not self._feed(worker):
+            with self._lock:
+                self._idle.append(worker)
+            # Between the look at what waits and the lock a call may have come, whose submitter
+            # saw no idle worker: look once more.
+            if self._waiting:
+                self._idle.remove(worker)
+                if not self._feed(worker):
+                    self._idle.append(worker)
+
+    def _decide(self, call: PoolFuture) -> bool:
+        """Fix the outcome of a call; tell whether its end was asked for before."""
+        with self._lock:
+            call._decided = True
+            return call._end_asked
+
+    def _complete(
+        self, call: PoolFuture, *, result: Any = None, error: BaseException | None = None
+    ) -> None:
+        with suppress(InvalidStateError):  # completed by a stranger: there is nobody to tell
+            if error is not None:
+                call.set_exception(error)
+            else:
+                call.set_result(result)
+
+    def _complete_cancelled(self, call: PoolFuture) -> None:
+        with suppress(InvalidStateError):  # completed by a stranger: there is nobody to tell
+            call._set_cancelled()
+
+
+def _kill_group(pid: int) -> None:
+    """Kill what a dead worker has left behind; it is the leader of its own group."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _death_of(pid: int, exit_code: int | None, name: str) -> WorkerDiedError:
+    signal_name = None
+    if exit_code is not None and exit_code < 0:
+        with suppress(ValueError):
+            signal_name = signal.Signals(-exit_code).name
+    how = f"killed by {signal_name}" if signal_name else f"with exit code {exit_code}"
+    hint = {
+        "SIGKILL": "; on Linux that is often the system running out of memory",
+        "SIGSEGV": "; that is a crash in compiled code that the call uses",
+    }.get(signal_name or "", "")
+    message = (
+        f"worker process {pid} ended ({how}) while it ran {name}{hint}. Other calls go on; this one "
+        f"may have run in part and is not run again by itself"
+    )
+    return WorkerDiedError(message, pid=pid, exit_code=exit_code, signal_name=signal_name)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from amltk.exceptions import InvalidOptionError, RemoteTraceback, WorkerDiedError
 from amltk.optimization import Metric, Trial
-from amltk.optimization.measure import Timing
+from amltk.optimization.trials.measure import Timing
 
 
 class Color(enum.Enum):

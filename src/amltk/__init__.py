@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from amltk.events import EventManager as EventManager
     from amltk.events import Subscriber as Subscriber
     from amltk.executors.sequential import SequentialExecutor as SequentialExecutor
-    from amltk.optimization.history import History as History
+    from amltk.optimization.history.history import History as History
     from amltk.optimization.optimizer import Optimizer as Optimizer
     from amltk.optimization.optimizers.random import RandomSearch as RandomSearch
-    from amltk.optimization.trial import Trial as Trial
+    from amltk.optimization.trials.trial import Trial as Trial
     from amltk.plugins.comm import Comm as Comm
     from amltk.plugins.limiter import CallLimiter as CallLimiter
     from amltk.scheduling.plugin import TaskPlugin as TaskPlugin
@@ -34,7 +34,7 @@ _WHERE = {
     "Emitter": "amltk.events",
     "Event": "amltk.events",
     "EventManager": "amltk.events",
-    "History": "amltk.optimization.history",
+    "History": "amltk.optimization.history.history",
     "Optimizer": "amltk.optimization.optimizer",
     "RandomSearch": "amltk.optimization.optimizers.random",
     "Scheduler": "amltk.scheduling.scheduler",
@@ -42,7 +42,7 @@ _WHERE = {
     "Subscriber": "amltk.events",
     "Task": "amltk.scheduling.task",
     "TaskPlugin": "amltk.scheduling.plugin",
-    "Trial": "amltk.optimization.trial",
+    "Trial": "amltk.optimization.trials.trial",
 }
 
 __all__ = [

@@ -11,6 +11,20 @@ TESTS = support.ROOT / "tests"
 
 #: Modules without a test file of their own name, and the file whose tests cover them.
 COVERED_BY = {
+    **{
+        f"channel/{module}.py": "channel/test_channel.py"
+        for module in [
+            "connection",
+            "exchange",
+            "inline",
+            "line",
+            "notes",
+            "peer",
+            "plugin",
+            "ticket",
+            "wire",
+        ]
+    },
     "events/channel.py": "events/test_manager.py",
     **{
         f"executors/{room}/{module}.py": f"executors/{room}/{tests}.py"
@@ -24,6 +38,16 @@ COVERED_BY = {
         )
         for module in modules.split()
     },
+    "optimization/history/drawing.py": "optimization/history/test_plots.py",
+    "optimization/history/parallel.py": "optimization/history/test_plots.py",
+    "optimization/history/pareto.py": "optimization/history/test_history.py",
+    "optimization/history/timeline.py": "optimization/history/test_plots.py",
+    "optimization/records/codec.py": "optimization/records/test_record.py",
+    "optimization/records/errors.py": "optimization/records/test_record.py",
+    "optimization/records/files.py": "optimization/history/test_history.py",
+    "optimization/records/pickled.py": "optimization/records/test_record.py",
+    "optimization/records/rows.py": "optimization/records/test_record.py",
+    "optimization/search/search.py": "optimization/search/test_loop.py",
     "scheduling/happenings.py": "scheduling/test_scheduler.py",
     "testing/contracts/executor.py": "executors/test_contract.py",
     "testing/contracts/optimizer.py": "optimization/optimizers/test_contract.py",

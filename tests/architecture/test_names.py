@@ -86,6 +86,15 @@ LISTING = sorted(
 OLDER = {
     "amltk.executors.airflow_dag": "amltk.executors.airflow.dag",
     "amltk.executors.envelope": "amltk.executors.travel.envelope",
+    "amltk.optimization.asking": "amltk.optimization.search.asking",
+    "amltk.optimization.loop": "amltk.optimization.search.loop",
+    "amltk.optimization.measure": "amltk.optimization.trials.measure",
+    "amltk.optimization.metric": "amltk.optimization.trials.metric",
+    "amltk.optimization.plots": "amltk.optimization.history.plots",
+    "amltk.optimization.record": "amltk.optimization.records.record",
+    "amltk.optimization.report": "amltk.optimization.trials.report",
+    "amltk.optimization.task": "amltk.optimization.trials.task",
+    "amltk.optimization.trial": "amltk.optimization.trials.trial",
 }
 #: The third-party packages and the slow modules that come only with what needs them.
 HEAVY = (

@@ -14,6 +14,7 @@ import pytest
 import support
 
 from amltk import CallLimiter, Comm, Event, Scheduler, Task
+from amltk.channel.exchange import Exchange
 from amltk.exceptions import (
     CommConnectionError,
     CommError,
@@ -22,7 +23,6 @@ from amltk.exceptions import (
     WorkerDiedError,
 )
 from amltk.optimization import Trial
-from amltk.plugins._channel.exchange import Exchange
 from amltk.scheduling.plugin import Layer, WorkerPlugin, Wrapped
 from amltk.testing.contracts import PluginContract
 from amltk.testing.contracts.plugin import ENGINES, work

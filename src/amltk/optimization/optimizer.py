@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from amltk.optimization.report import Report
-from amltk.optimization.trial import Trial
+from amltk.optimization.trials.report import Report
+from amltk.optimization.trials.trial import Trial
 
 
 @runtime_checkable

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, TextIO
 
+from amltk.channel.connection import connect
+from amltk.channel.inline import InlineLine, open_line
+from amltk.channel.line import Line
+from amltk.channel.ticket import Ticket
+from amltk.channel.wire import STREAMS, Kind, frame
 from amltk.exceptions import CommError
-from amltk.plugins._channel.connection import connect
-from amltk.plugins._channel.inline import InlineLine, open_line
-from amltk.plugins._channel.line import Line
-from amltk.plugins._channel.ticket import Ticket
-from amltk.plugins._channel.wire import STREAMS, Kind, frame
 
 #: How long a call waits for a driver that does not keep up, before a record is dropped and counted.
 _PATIENCE_S = 1.0

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amltk._optional import require
+from amltk.channel.notes import send_note
 from amltk.plugins._alone import Alone
-from amltk.plugins._channel.notes import send_note
 from amltk.plugins._rows import append_row
 from amltk.scheduling.plugin import Wrapped
 
 if TYPE_CHECKING:
-    from amltk.plugins._channel.ticket import Ticket
+    from amltk.channel.ticket import Ticket
 
 #: At most so many characters of the arguments are told.
 ARGUMENTS_KEPT = 200

@@ -21,18 +21,18 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeAlias
 
+from amltk.channel.inline import InlineLine, open_line
+from amltk.channel.line import Line
+from amltk.channel.plugin import ChannelPlugin
+from amltk.channel.ticket import Ticket, name_of
+from amltk.channel.wire import Kind
 from amltk.events import Event
 from amltk.exceptions import CommConnectionError, CommError, InvalidOptionError
 from amltk.executors.travel.envelope import dumps
-from amltk.plugins._channel.inline import InlineLine, open_line
-from amltk.plugins._channel.line import Line
-from amltk.plugins._channel.plugin import ChannelPlugin
-from amltk.plugins._channel.ticket import Ticket, name_of
-from amltk.plugins._channel.wire import Kind
 from amltk.scheduling.plugin import Wrapped
 
 if TYPE_CHECKING:
-    from amltk.plugins._channel.channel import Channel, Reply
+    from amltk.channel.channel import Channel, Reply
     from amltk.scheduling.future import Future
     from amltk.scheduling.plugin import PlannedCall
     from amltk.scheduling.task import Task

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from amltk._optional import require
+from amltk.channel.notes import NotePlugin
 from amltk.events import Event
 from amltk.exceptions import InvalidOptionError
 from amltk.plugins import _meter
-from amltk.plugins._channel.notes import NotePlugin
 from amltk.plugins._meter import (
     CallEmissions,
     Measured,

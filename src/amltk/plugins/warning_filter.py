@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO, get_args
 
+from amltk.channel.notes import NotePlugin, send_note
 from amltk.events import Event
 from amltk.exceptions import AmltkWarning, InvalidOptionError
 from amltk.plugins._alone import Alone
-from amltk.plugins._channel.notes import NotePlugin, send_note
 from amltk.scheduling.plugin import Layer, Wrapped, refuse_engine
 
 if TYPE_CHECKING:
-    from amltk.plugins._channel.ticket import Ticket
+    from amltk.channel.ticket import Ticket
     from amltk.scheduling.future import Future
     from amltk.scheduling.task import Task
 

@@ -19,16 +19,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from amltk.channel.plugin import ChannelPlugin
+from amltk.channel.wire import STREAMS, Kind
 from amltk.events import Event
 from amltk.exceptions import InvalidOptionError
 from amltk.plugins._capture import Capture
-from amltk.plugins._channel.plugin import ChannelPlugin
-from amltk.plugins._channel.wire import STREAMS, Kind
 from amltk.scheduling.plugin import Layer, Wrapped
 
 if TYPE_CHECKING:
-    from amltk.plugins._channel.channel import Channel, Reply
-    from amltk.plugins._channel.ticket import Ticket
+    from amltk.channel.channel import Channel, Reply
+    from amltk.channel.ticket import Ticket
     from amltk.scheduling.future import Future
 
 logger: logging.Logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import pytest
 from amltk.optimization import Trial
 from amltk.optimization.optimizers.grid import GridSearch
 from amltk.optimization.optimizers.random import RandomSearch
-from amltk.optimization.report import Status
+from amltk.optimization.trials.report import Status
 from amltk.testing.contracts import OptimizerContract
 from amltk.testing.contracts.optimizer import LOSS
 

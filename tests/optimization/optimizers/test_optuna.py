@@ -6,9 +6,9 @@ from typing import ClassVar
 import pytest
 
 from amltk.exceptions import ExhaustedError, InvalidOptionError, InvalidSpaceError
-from amltk.optimization.metric import Metric
-from amltk.optimization.report import Report
-from amltk.optimization.trial import Trial
+from amltk.optimization.trials.metric import Metric
+from amltk.optimization.trials.report import Report
+from amltk.optimization.trials.trial import Trial
 from amltk.testing.contracts import OptimizerContract
 
 optuna = pytest.importorskip("optuna", reason="the extra optuna is not installed")

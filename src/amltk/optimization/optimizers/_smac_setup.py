@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._optional import require
 from amltk.exceptions import InvalidOptionError, InvalidSpaceError
-from amltk.optimization.metric import Metric
+from amltk.optimization.trials.metric import Metric
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amltk.exceptions import UnknownTrialError
-from amltk.optimization.metric import Metric, as_metrics
-from amltk.optimization.report import Report
-from amltk.optimization.trial import Trial
+from amltk.optimization.trials.metric import Metric, as_metrics
+from amltk.optimization.trials.report import Report
+from amltk.optimization.trials.trial import Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import ExhaustedError, InvalidOptionError
-from amltk.optimization.metric import Metric
 from amltk.optimization.optimizers._configgrid import Grid, is_range
 from amltk.optimization.optimizers._configspace import own_copy
 from amltk.optimization.optimizers._draws import SEEDS, rng_of
 from amltk.optimization.optimizers.base import BaseOptimizer, Proposal
 from amltk.optimization.space import Dimension, Float, Int, is_configspace, parse_space
+from amltk.optimization.trials.metric import Metric
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

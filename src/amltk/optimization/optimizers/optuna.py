@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._optional import require
 from amltk.exceptions import ExhaustedError, InvalidOptionError
-from amltk.optimization.metric import Metric
 from amltk.optimization.optimizers._draws import SEEDS, rng_of
 from amltk.optimization.optimizers._optuna_space import Refused, suggester
 from amltk.optimization.optimizers.base import BaseOptimizer, Proposal
-from amltk.optimization.report import Report, SuccessReport
+from amltk.optimization.trials.metric import Metric
+from amltk.optimization.trials.report import Report, SuccessReport
 
 if TYPE_CHECKING:
     import optuna

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import ExhaustedError
-from amltk.optimization.metric import Metric
 from amltk.optimization.optimizers._draws import SEEDS, draws_of, rng_of
 from amltk.optimization.optimizers.base import BaseOptimizer, Proposal
 from amltk.optimization.space import is_configspace
+from amltk.optimization.trials.metric import Metric
 
 if TYPE_CHECKING:
     from amltk.optimization.space import SpaceLike

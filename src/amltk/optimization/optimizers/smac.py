@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._optional import require
 from amltk.exceptions import ExhaustedError
-from amltk.optimization.metric import Metric
 from amltk.optimization.optimizers import _smac_history as history
 from amltk.optimization.optimizers import _smac_setup as setup
 from amltk.optimization.optimizers._configspace import (
@@ -27,8 +26,9 @@ from amltk.optimization.optimizers._configspace import (
 )
 from amltk.optimization.optimizers._draws import SEEDS, rng_of
 from amltk.optimization.optimizers.base import BaseOptimizer, Proposal
-from amltk.optimization.report import Report, SuccessReport
 from amltk.optimization.space import Dimension, is_configspace, parse_space
+from amltk.optimization.trials.metric import Metric
+from amltk.optimization.trials.report import Report, SuccessReport
 
 if TYPE_CHECKING:
     from smac import Scenario

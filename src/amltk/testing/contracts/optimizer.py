@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from amltk.exceptions import ExhaustedError, UnknownTrialError
-from amltk.optimization.loop import optimize
-from amltk.optimization.metric import Metric
 from amltk.optimization.optimizer import Forgets, Optimizer
-from amltk.optimization.report import Report, Status
+from amltk.optimization.search.loop import optimize
 from amltk.optimization.space import Choice, Constant, Float, is_configspace, parse_space
-from amltk.optimization.trial import Trial
+from amltk.optimization.trials.metric import Metric
+from amltk.optimization.trials.report import Report, Status
+from amltk.optimization.trials.trial import Trial
 from amltk.scheduling.scheduler import Scheduler
 
 if TYPE_CHECKING:

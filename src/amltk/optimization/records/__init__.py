@@ -1,0 +1,6 @@
+"""Reports as rows, as JSON and as files, and back.
+
+::
+
+    files ── record ── rows ── codec ── errors, pickled
+"""

@@ -1,0 +1,6 @@
+"""The loop that brings scheduler, optimizer and history together.
+
+::
+
+    loop ── search ── asking
+"""

@@ -1,8 +1,0 @@
-"""The way between a running call and the driver, shared by all plugins that need one.
-
-::
-
-    worker                                            driver
-    line, inline ── connection ── wire ══════════════ peer ── exchange ── channel ── plugin, notes
-                                    a ticket, sent with the call, opens it
-"""

@@ -51,6 +51,7 @@ COVERED_BY = {
     "scheduling/happenings.py": "scheduling/test_scheduler.py",
     "testing/contracts/executor.py": "executors/test_contract.py",
     "testing/contracts/optimizer.py": "optimization/optimizers/test_contract.py",
+    "testing/contracts/functions.py": "architecture/test_names.py",
     "testing/contracts/plugin.py": "plugins/test_contract.py",
 }
 

@@ -210,3 +210,10 @@ def test_a_worker_that_is_given_a_trial_loads_neither_scheduler_nor_task():
     loaded = loaded_by("from amltk.optimization import Trial; Trial('a', {}).begin()")
 
     assert not {name for name in loaded if name.startswith(("amltk.scheduling", "asyncio"))}
+
+
+def test_a_worker_that_is_given_a_function_of_the_suites_loads_neither_pytest_nor_scheduler():
+    loaded = loaded_by("import amltk.testing.contracts.functions")
+
+    slow = ("pytest", "amltk.scheduling", "amltk.executors", "asyncio", "multiprocessing")
+    assert not {name for name in loaded if name.startswith(slow)}

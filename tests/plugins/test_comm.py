@@ -25,7 +25,8 @@ from amltk.exceptions import (
 from amltk.optimization import Trial
 from amltk.scheduling.plugin import Layer, WorkerPlugin, Wrapped
 from amltk.testing.contracts import PluginContract
-from amltk.testing.contracts.plugin import ENGINES, work
+from amltk.testing.contracts.functions import work
+from amltk.testing.contracts.plugin import ENGINES
 
 EPOCH = Event("epoch")
 

@@ -18,7 +18,8 @@ from amltk.exceptions import InvalidOptionError, WorkerDiedError
 from amltk.plugins._capture import _Routed
 from amltk.plugins.worker_logs import WorkerLogs
 from amltk.testing.contracts import PluginContract
-from amltk.testing.contracts.plugin import ENGINES, work
+from amltk.testing.contracts.functions import work
+from amltk.testing.contracts.plugin import ENGINES
 
 
 def work_and_talk(x, y=1):

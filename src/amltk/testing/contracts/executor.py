@@ -27,29 +27,7 @@ from amltk.exceptions import WorkerDiedError
 from amltk.executors.registry import Traits, traits_of
 from amltk.scheduling.scheduler import Scheduler
 from amltk.scheduling.task import Task
-
-
-def add(x: int, y: int = 1) -> int:
-    """Add two numbers; importable by every worker."""
-    return x + y
-
-
-def fail(message: str) -> None:
-    """Raise with a message."""
-    raise ValueError(message)
-
-
-def repeat(**keywords: Any) -> dict[str, Any]:
-    """Return the keywords."""
-    return keywords
-
-
-class _Refusing:
-    """Cannot be pickled."""
-
-    def __reduce__(self) -> Any:
-        message = "not me"
-        raise TypeError(message)
+from amltk.testing.contracts.functions import Refusing, add, fail, repeat
 
 
 class ExecutorContract:
@@ -152,7 +130,7 @@ class ExecutorContract:
             pytest.skip("nothing is pickled on this engine")
         task = Task(lambda x: x, scheduler)
         seen = self.collect(task, task.EXCEPTION, task.RETURNED)
-        scheduler.on_start(lambda: (task(_Refusing()), task(1)))
+        scheduler.on_start(lambda: (task(Refusing()), task(1)))
         self.run(scheduler, end_on_exception=False)
         assert sorted(name for name, _ in seen) == ["task-exception", "task-returned"]
 

@@ -30,6 +30,7 @@ from amltk.optimization.trials.metric import Metric
 from amltk.optimization.trials.report import Report, Status
 from amltk.optimization.trials.trial import Trial
 from amltk.scheduling.scheduler import Scheduler
+from amltk.testing.contracts.functions import evaluate, measure, measure_or_raise, values_of
 
 if TYPE_CHECKING:
     from amltk.optimization.space import SpaceLike
@@ -39,33 +40,6 @@ LOSS, GAIN = Metric("loss"), Metric("gain", minimize=False)
 
 #: How many trials a run has, and how many workers.
 N_TRIALS, N_WORKERS = 12, 2
-
-
-def evaluate(config: Mapping[str, Any]) -> float:
-    """Return a number for a configuration of any space: the best is 0."""
-    numbers = [value for value in config.values() if isinstance(value, int | float)]
-    return float(sum(number * number for number in numbers))
-
-
-def values_of(trial: Trial, evaluate: Callable[[Mapping[str, Any]], float]) -> dict[str, float]:
-    """Return a value for each metric of a trial."""
-    loss = evaluate(trial.config)
-    return {metric.name: loss if metric.minimize else -loss for metric in trial.metrics}
-
-
-def measure(trial: Trial, *, evaluate: Callable[[Mapping[str, Any]], float]) -> Report:
-    """Try a trial out."""
-    with trial.begin():
-        values = values_of(trial, evaluate)
-    return trial.success(**values)
-
-
-def work(trial: Trial, number: int, evaluate: Callable[[Mapping[str, Any]], float]) -> Report:
-    """Try a trial out; each third one raises."""
-    if number % 3 == 2:
-        message = f"number {number} raises"
-        raise ArithmeticError(message)
-    return measure(trial, evaluate=evaluate)
 
 
 class _Noted:
@@ -165,7 +139,7 @@ class OptimizerContract:
 
     def run(self, optimizer: Optimizer, scheduler: Scheduler) -> list[Report]:
         """Run trials, each third of which raises, and return the reports in their order."""
-        task = Trial.Task(work, scheduler)
+        task = Trial.Task(measure_or_raise, scheduler)
         reports: list[Report] = []
         sent: list[Trial] = []
 

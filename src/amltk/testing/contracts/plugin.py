@@ -15,7 +15,6 @@ sentence that says why.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -29,16 +28,7 @@ from amltk.exceptions import InvalidOptionError, WorkerDiedError
 from amltk.scheduling.plugin import Layer, TaskPlugin
 from amltk.scheduling.scheduler import Scheduler
 from amltk.scheduling.task import Task
-
-
-def work(x: int, y: int = 1) -> int:
-    """Add, fail at 0 and die at -1."""
-    if x == 0:
-        message = f"cannot work with {x}"
-        raise LookupError(message)
-    if x == -1:
-        os._exit(7)
-    return x + y
+from amltk.testing.contracts.functions import work
 
 
 class _Refuse(TaskPlugin):

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, InvalidStateError
 from concurrent.futures import wait as wait_for
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -72,7 +72,7 @@ class RayExecutor(Executor):
             packs_itself=True, shares_machine=None, ends_running_calls=True
         )
         self._may_grow = may_grow
-        self._lock = threading.RLock()
+        self._lock: AbstractContextManager[Any] = threading.RLock()
         self._is_shut_down = False
         self._live: dict[RayFuture, None] = {}
         #: What each node of the cluster has.
@@ -199,6 +199,10 @@ class RayExecutor(Executor):
         self._done.put(None)
         self._blobs.clear()
         self._leave()
+
+    def _hand_back(self, lane: Lane, future: RayFuture, inner: Any) -> None:
+        """Have a call taken that is done; called in Ray's thread."""
+        self._done.put((lane, future, inner))
 
     def _take_done(self) -> None:
         """Complete calls in a thread of our own, so that Ray's is free for what comes next."""

@@ -1,4 +1,4 @@
-"""Calls on Ray, those that wait here and those that Ray has; see `ray`."""
+"""Calls on Ray, those that wait here and those that Ray has; see `executor`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from amltk._future import LightFuture
 from amltk.exceptions import CallPicklingError, ExecutorError, WorkerDiedError
 from amltk.executors.travel.envelope import name_of, unpack_outcome
-from amltk.executors.travel.parcel import Parcel, pack_parcel
-
-if TYPE_CHECKING:
-    from amltk.executors.ray.executor import RayExecutor
+from amltk.executors.travel.parcel import Held, Parcel, pack_parcel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,20 +80,43 @@ class Pace:
     n_with_ray: int = 0
 
 
+class Owner(Protocol):
+    """Whose lanes they are; what they share is there."""
+
+    #: Ray, as it is imported.
+    _ray: Any
+    #: Guards what the lanes and their owner write.
+    _lock: AbstractContextManager[Any]
+    #: All calls that have not ended, of all lanes.
+    _live: dict[RayFuture, None]
+    #: Large arguments that Ray holds.
+    _blobs: Held[Any]
+    #: What each node of the cluster has.
+    _nodes: list[Mapping[str, float]]
+    #: Whether the cluster may get more than it has.
+    _may_grow: bool
+
+    def _require_open(self, name: str) -> None:
+        """Raise if calls are not taken any more."""
+
+    def _hand_back(self, lane: Lane, future: RayFuture, inner: Any) -> None:
+        """Have a call taken that is done; called in Ray's thread."""
+
+
 class Lane(Executor):
     """Calls with the same options, those that wait and those that Ray has.
 
     Args:
-        executor: Whose calls these are.
+        owner: Whose calls these are.
         remote: Ray's remote function with the options.
         needs: What a call needs of each resource.
     """
 
-    def __init__(self, executor: RayExecutor, remote: Any, needs: Mapping[str, float]) -> None:
-        self._executor = executor
+    def __init__(self, owner: Owner, remote: Any, needs: Mapping[str, float]) -> None:
+        self._owner = owner
         self._remote = remote
         self._needs = needs
-        self._lock = executor._lock
+        self._lock = owner._lock
         self._waiting: deque[RayFuture] = deque()
         self._n_with_ray = 0
         self._paces: weakref.WeakKeyDictionary[Any, Pace] = weakref.WeakKeyDictionary()
@@ -108,8 +129,8 @@ class Lane(Executor):
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RayFuture:
         """Hand a call to Ray; see ``RayExecutor.submit``."""
-        executor, name = self._executor, name_of(fn)
-        executor._require_open(name)
+        owner, name = self._owner, name_of(fn)
+        owner._require_open(name)
         try:
             future = RayFuture(self, pack_parcel(fn, args, kwargs), self._pace_of(fn))
             self._require_possible(name)
@@ -118,7 +139,7 @@ class Lane(Executor):
             future.set_exception(error)
             return future
         with self._lock:
-            executor._live[future] = None
+            owner._live[future] = None
             self._waiting.append(future)
         self._advance()
         return future
@@ -130,25 +151,24 @@ class Lane(Executor):
                 self._waiting.remove(future)
             except ValueError:
                 return False
-            self._executor._live.pop(future, None)
+            self._owner._live.pop(future, None)
         future._set_cancelled()
         return True
 
     def end(self, future: RayFuture) -> bool:
         """End a call that Ray has."""
         with self._lock:
-            if future not in self._executor._live:
+            if future not in self._owner._live:
                 return False
             future._end_asked = True
             ref = future._ref
         if ref is not None:  # else whoever is handing it over sees to it
-            self._executor._ray.cancel(ref, force=True, recursive=True)
+            self._owner._ray.cancel(ref, force=True, recursive=True)
         return True
 
     def _require_possible(self, name: str) -> None:
-        executor = self._executor
-        nodes = executor._nodes
-        if executor._may_grow or any(_fits(self._needs, node) for node in nodes):
+        nodes = self._owner._nodes
+        if self._owner._may_grow or any(_fits(self._needs, node) for node in nodes):
             return
         wanted = ", ".join(f"{amount:g} {what}" for what, amount in self._needs.items())
         largest = [f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes]
@@ -178,12 +198,12 @@ class Lane(Executor):
             self._hand_over(future)
 
     def _window(self, following: Pace) -> int:
-        if self._executor._may_grow:
+        if self._owner._may_grow:
             return _MOST_WITH_RAY  # what Ray has to run is what a cluster grows by
         now = time.monotonic()
         if now - self._counted_at > _RESOURCES_S:
             self._counted_at = now
-            nodes = self._executor._nodes
+            nodes = self._owner._nodes
             self._room = sum(_count(self._needs, node) for node in nodes)
         # The slowest counts: behind it the others would wait with Ray.
         mean_s = max(pace.mean_s for pace in (following, *self._active))
@@ -193,14 +213,14 @@ class Lane(Executor):
     def _hand_over(self, future: RayFuture) -> None:
         future._handed_at = time.monotonic()
         try:
-            blobs = self._executor._blobs.take(future._parcel)
+            blobs = self._owner._blobs.take(future._parcel)
             future._holds_blobs = True
             ref = self._remote.remote(future._parcel.payload, *blobs)
             with self._lock:
                 future._ref = ref
                 end_asked = future._end_asked
             if end_asked:
-                self._executor._ray.cancel(ref, force=True, recursive=True)
+                self._owner._ray.cancel(ref, force=True, recursive=True)
             # A future of Ray's, whose own `cancel` would leave the task running.
             inner = ref.future()
         except Exception as error:
@@ -210,7 +230,7 @@ class Lane(Executor):
 
     def _returned(self, future: RayFuture, inner: Any) -> None:
         """Hand over a call that is done; called in Ray's thread."""
-        self._executor._done.put((self, future, inner))
+        self._owner._hand_back(self, future, inner)
 
     def take(self, future: RayFuture, inner: Any) -> None:
         """Complete a call, and give Ray the next ones."""
@@ -223,9 +243,9 @@ class Lane(Executor):
     ) -> None:
         with self._lock:
             self._note_pace(future)
-            is_late = self._executor._live.pop(future, future) is future
+            is_late = self._owner._live.pop(future, future) is future
         if future._holds_blobs:
-            self._executor._blobs.release(future._parcel)
+            self._owner._blobs.release(future._parcel)
         future._parcel, future._ref = Parcel(b""), None
         if is_late:
             return  # told as lost, with all of Ray
@@ -251,7 +271,7 @@ class Lane(Executor):
             self._active.discard(pace)
 
     def _fail(self, future: RayFuture, error: BaseException) -> None:
-        exceptions = self._executor._ray.exceptions
+        exceptions = self._owner._ray.exceptions
         if isinstance(error, exceptions.TaskCancelledError):
             future._set_cancelled()  # by somebody else, such as Ray's own command line
         else:

@@ -32,7 +32,7 @@ COVERED_BY = {
             ("airflow", "test_executor", "calls lost store"),
             ("dask", "test_executor", "calls cluster session"),
             ("jobqueue", "test_factory", "keeper systems"),
-            ("processes", "test_executor", "frames launch pool worker"),
+            ("processes", "test_executor", "deaths frames launch pool worker"),
             ("ray", "test_executor", "lane session"),
             ("recovery", "test_executor", "breakable generation marks salvage term"),
         )

@@ -2,7 +2,7 @@
 
 ::
 
-    executor ── pool ── launch, frames ══ worker
+    executor ── pool ── launch, frames ══ worker;  deaths: what is said of them, also by recovery
 """
 
 from __future__ import annotations

@@ -31,8 +31,9 @@ from contextlib import suppress
 from typing import Any
 
 from amltk._future import PENDING, RUNNING, LightFuture
-from amltk.exceptions import ExecutorError, WorkerDiedError, WorkerStartError
+from amltk.exceptions import ExecutorError, WorkerStartError
 from amltk.executors.processes import launch
+from amltk.executors.processes.deaths import death_of
 from amltk.executors.processes.frames import Channel, Kind
 from amltk.executors.termination import end_processes
 from amltk.executors.travel.envelope import FunctionCache, PortableFunction, unpack_outcome
@@ -423,7 +424,7 @@ class Pool:
         if self._decide(call):
             self._complete_cancelled(call)
         else:
-            self._complete(call, error=_death_of(worker.process.pid, exit_code, call._name))
+            self._complete(call, error=death_of(worker.process.pid, exit_code, call._name))
 
     def _take_back(self, call: PoolFuture, payload: bytes) -> bool:
         """Let a call wait again whose worker was dead before it came; tell whether it may."""
@@ -567,20 +568,3 @@ def _kill_group(pid: int) -> None:
     if hasattr(os, "killpg"):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
-
-
-def _death_of(pid: int, exit_code: int | None, name: str) -> WorkerDiedError:
-    signal_name = None
-    if exit_code is not None and exit_code < 0:
-        with suppress(ValueError):
-            signal_name = signal.Signals(-exit_code).name
-    how = f"killed by {signal_name}" if signal_name else f"with exit code {exit_code}"
-    hint = {
-        "SIGKILL": "; on Linux that is often the system running out of memory",
-        "SIGSEGV": "; that is a crash in compiled code that the call uses",
-    }.get(signal_name or "", "")
-    message = (
-        f"worker process {pid} ended ({how}) while it ran {name}{hint}. Other calls go on; this one "
-        f"may have run in part and is not run again by itself"
-    )
-    return WorkerDiedError(message, pid=pid, exit_code=exit_code, signal_name=signal_name)

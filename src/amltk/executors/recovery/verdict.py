@@ -17,7 +17,7 @@ import signal
 from contextlib import suppress
 
 from amltk.exceptions import WorkerDiedError
-from amltk.executors.processes.pool import _death_of
+from amltk.executors.processes.deaths import death_of
 from amltk.executors.recovery.generation import Call, Generation
 from amltk.executors.recovery.marks import Marks
 from amltk.executors.travel.envelope import name_of
@@ -67,7 +67,7 @@ def _error_of(
         return None
     pid = marks.running[number]
     if pid in dead:
-        return _death_of(pid, dead[pid], name)
+        return death_of(pid, dead[pid], name)
     call._n_suspicions += not knows_culprit
     return _suspect(pid, name) if call._n_suspicions >= MAX_SUSPICIONS else None
 

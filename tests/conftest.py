@@ -4,34 +4,16 @@ import faulthandler
 import gc
 import threading
 import time
-from contextlib import suppress
 
 import psutil
 import pytest
+from family import children
 
 from amltk import Scheduler
 from amltk.testing import ManualExecutor, VirtualClock
 
-#: Helpers of the standard library and of loky that live as long as the test process.
-SHARED = ("resource_tracker", "forkserver", "loky.backend.resource_tracker")
-SHARED_THREADS = ("QueueManagerThread", "ExecutorManagerThread", "pytest_timeout", "asyncio_")
-
 #: How long the test process may take to end after its last test, in seconds.
 EXIT_S = 120
-
-
-def children(engines: frozenset[psutil.Process] = frozenset()) -> set[psutil.Process]:
-    """Return the processes below this one, but for what engines of the whole session start."""
-    found = set()
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            command = " ".join(child.cmdline())
-            if child.status() == psutil.STATUS_ZOMBIE or any(s in command for s in SHARED):
-                continue
-            found.add(child)
-            if child not in engines:
-                found.update(child.children(recursive=True))
-    return found
 
 
 def threads() -> set[threading.Thread]:

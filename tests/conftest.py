@@ -8,9 +8,14 @@ import time
 import psutil
 import pytest
 from family import children
+from hypothesis import settings
 
 from amltk import Scheduler
 from amltk.testing import ManualExecutor, VirtualClock
+
+# An example may take its time: beside other work of the machine the usual 200 ms pass by themselves.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 #: How long the test process may take to end after its last test, in seconds.
 EXIT_S = 120

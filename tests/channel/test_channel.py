@@ -254,9 +254,7 @@ FRAMES = st.builds(
     st.integers(0, 2**32 - 1),
     st.one_of(st.binary(max_size=200), st.builds(pickle.dumps, st.integers() | st.text())),
 )
-QUIET = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUIET = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.slow

@@ -461,4 +461,4 @@ class LifeOfCalls(RuleBasedStateMachine):
 
 
 TestLifeOfCalls = LifeOfCalls.TestCase
-TestLifeOfCalls.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestLifeOfCalls.settings = settings(max_examples=200, stateful_step_count=40)

@@ -233,7 +233,6 @@ def test_the_front_has_what_nothing_dominates_in_order():
         lambda n: st.lists(st.tuples(*[st.integers(0, 3) | st.just(math.inf)] * n), max_size=30)
     )
 )
-@settings(deadline=None)
 def test_the_front_is_what_the_definition_says(points):
     metrics = [Metric(str(i), minimize=i % 2 == 0) for i in range(len(points[0]) if points else 1)]
     reports = [
@@ -274,7 +273,7 @@ def test_a_front_of_ten_thousand_is_found_in_seconds(n_metrics):
 
 
 @given(histories.many_reports())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_each_row_of_the_dataframe_has_all_of_its_report(reports):
     pytest.importorskip("pandas", reason="the extra history is not installed")
 
@@ -360,7 +359,7 @@ def test_a_file_has_all_of_each_report(tmp_path, suffix):
     path = tmp_path / f"run{suffix}"
 
     @given(histories.many_reports(), histories.many_reports())
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def saved_and_loaded(reports, others):
         history = History(reports)
         for each in others:

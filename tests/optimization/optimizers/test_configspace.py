@@ -47,7 +47,7 @@ def test_a_single_choice_and_a_space_of_constants_work():
     assert sampled({"k": [[1]], "c": 3}, 2) == [{"k": [1], "c": 3}] * 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.one_of(FLOATS, LOG, INTS, INT_LOG).filter(lambda ends: ends[0] < ends[1]))
 def test_a_number_comes_back_within_its_range_and_of_its_type(ends):
     (dimension,) = parse_space({"x": ends}).values()

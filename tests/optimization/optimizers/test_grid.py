@@ -92,7 +92,7 @@ def test_trials_have_seeds_if_the_grid_has_one():
     assert len(set(seeds(seed=1))) == 20
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.dictionaries(
         st.sampled_from("abc"),

@@ -148,7 +148,7 @@ def test_duplicates_come_if_they_are_allowed():
     assert {each["k"] for each in found} == {"a", "b"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.dictionaries(
         st.sampled_from("abc"),

@@ -42,13 +42,12 @@ def through_json(given, *, unpickle=False):
 
 
 @given(histories.reports())
-@settings(deadline=None)
 def test_a_report_comes_back_from_json_the_same(given):
     assert form(through_json(given)) == form(given)
 
 
 @given(histories.reports())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_came_back_is_written_as_before(given):
     assert through_json(given).to_dict() == given.to_dict()
 
@@ -361,13 +360,12 @@ def test_a_part_that_is_missing_is_named():
 
 
 @given(histories.reports())
-@settings(deadline=None)
 def test_a_report_comes_back_from_its_row_the_same(given):
     assert form(Trial.Report.from_row(given.to_row())) == form(given)
 
 
 @given(histories.reports())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_cells_of_a_row_are_numbers_and_texts_that_any_file_holds(given):
     row = given.to_row()
 

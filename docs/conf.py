@@ -27,7 +27,7 @@ nitpick_ignore_regex = [
     # The base of the future, which users never name, and an error of the standard library.
     (r"py:.*", r"(amltk\._future\.LightFuture|CancelledError)"),
     # The private base of plugins whose worker side has one thing to tell.
-    (r"py:.*", r"amltk\.plugins\._channel\.notes\.NotePlugin"),
+    (r"py:.*", r"amltk\.channel\.notes\.NotePlugin"),
     # Type variables.
     (r"py:.*", r"(.*\.)?(P|Q|R|SelfT|T)"),
 ]

@@ -58,6 +58,28 @@ class Raise(TaskPlugin):
         raise LookupError("a bug")
 
 
+class Tell(TaskPlugin):
+    """Emits an event in a hook that sees a call before it runs, and one in a hook that is told its end."""
+
+    SEEN: Event[[int]] = Event("seen")
+    ENDED: Event[[int]] = Event("ended")
+
+    def pre_submit(self, fn, x):
+        self.emit_soon(self.SEEN, x)
+        return fn, (x,), {}
+
+    def hold(self, future, release):
+        self.emit(self.ENDED, result=future._inner.result())
+        return False
+
+
+def listen_to_tell(emitter):
+    seen = []
+    emitter.on(Tell.SEEN, lambda x: seen.append(("seen", x)))
+    emitter.on(Tell.ENDED, lambda result: seen.append(("ended", result)))
+    return seen
+
+
 def test_the_base_class_changes_nothing(sequential):
     task = Task(support.double, sequential, plugins=TaskPlugin())
     assert results_of(task, (1,), (2,)) == [2, 4]
@@ -136,25 +158,27 @@ def test_a_copied_task_has_copies_that_know_it(sequential):
 
 
 def test_its_events_are_emitted_on_its_task(sequential):
-    class Tell(TaskPlugin):
-        SEEN: Event[[int]] = Event("seen")
-
-        def attach_task(self, task):
-            self.task = task
-
-        def pre_submit(self, fn, x):
-            self.task.emit_soon(self.SEEN, x)
-            return fn, (x,), {}
-
-        def events(self):
-            return (self.SEEN,)
-
     task = Task(support.double, sequential, plugins=Tell())
-    seen = []
-    task.on(Tell.SEEN, lambda x: seen.append(x))
+    seen = listen_to_tell(task)
     task.on_submitted(lambda future: seen.append("submitted"))
     results_of(task, (1,))
-    assert seen == [1, "submitted"]
+    assert seen == [("seen", 1), "submitted", ("ended", 2)]
+
+
+def test_its_events_are_emitted_on_the_batch_that_the_calls_belong_to(sequential):
+    task = Task(support.double, sequential, plugins=Tell())
+    batch = task.batch([(1,), (2,)])
+    seen, elsewhere = listen_to_tell(batch), listen_to_tell(task)
+    sequential.on_start(batch.submit)
+    sequential.run()
+    assert seen == [("seen", 1), ("seen", 2), ("ended", 2), ("ended", 4)]
+    assert elsewhere == []
+
+
+def test_one_without_a_task_has_nobody_to_tell():
+    plugin = Tell()
+    plugin.emit(Tell.ENDED, result=1)
+    plugin.emit_soon(Tell.SEEN, 1)
 
 
 def test_calls_of_several_threads_are_decided_one_after_the_other():

@@ -8,7 +8,16 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any, assert_type
 
-from amltk import CallLimiter, Comm, Emitter, EventManager, Scheduler, SequentialExecutor, Task
+from amltk import (
+    CallLimiter,
+    Comm,
+    Emitter,
+    EventManager,
+    Scheduler,
+    SequentialExecutor,
+    Task,
+    TaskPlugin,
+)
 from amltk.events import Event, Subscriber
 from amltk.optimization import Metric, Trial
 from amltk.plugins import PynisherPlugin, Retry, WarningFilter, WorkerLogs
@@ -363,3 +372,9 @@ def too_long(_error: BaseException) -> None: ...
 
 talking.on_message(hear)
 talking.on(WarningFilter.WARNED, lambda: None)
+
+
+class Emits(TaskPlugin):
+    def ended(self, future: Future[Any]) -> None:
+        self.emit(EPOCH, 1, 0.5)
+        self.emit_soon(EPOCH, 2, 0.25)

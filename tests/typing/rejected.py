@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amltk import CallLimiter, Comm, EventManager, Scheduler, Task
+from amltk import CallLimiter, Comm, EventManager, Scheduler, Task, TaskPlugin
 from amltk.events import Event, Subscriber
 from amltk.optimization import Metric, Trial
 from amltk.plugins import Retry, WorkerLogs
@@ -178,3 +178,9 @@ Retry(max_retries="2")  # error: a number is wanted
 
 def emit_wrongly(comm: Comm) -> None:
     comm.emit(PAIR, 1, 2)  # error: the second one is no str
+
+
+class Emits(TaskPlugin):
+    def ended(self, future: Future[int]) -> None:
+        self.emit(PAIR, 1)  # error: one argument too few
+        self.emit_soon(PAIR, "one", "one")  # error: the first argument is no str

@@ -14,6 +14,7 @@ from amltk.executors.travel.envelope import dumps
 if TYPE_CHECKING:
     from amltk.channel.channel import Channel, Reply
     from amltk.channel.ticket import Ticket
+    from amltk.events import Event
     from amltk.scheduling.future import Future
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -51,6 +52,11 @@ class NotePlugin(ChannelPlugin):
             logger.exception("what %s noted for %s could not be read", channel.future, self.name)
             return
         self.noted(channel.future, note)
+
+    def emit_note(self, event: Event[Future[Any], Any], future: Future[Any], note: object) -> bool:
+        """Emit a note; tell whether anybody listens."""
+        self.emit(event, future, note)
+        return self.task is not None and self.task.plugin_events.has(event)
 
     def noted(self, future: Future[Any], note: Any) -> None:
         """Hear a note of a call; in the loop's thread, before the call is done."""

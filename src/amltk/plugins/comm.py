@@ -297,8 +297,6 @@ class CommPlugin(ChannelPlugin):
         self, channel: Channel, kind: Kind, number: int, payload: bytes, reply: Reply
     ) -> None:
         """Emit what came in."""
-        task = self.task
-        assert task is not None  # noqa: S101 - only a task's calls have channels
         try:
             data = pickle.loads(payload)
             event, args, kwargs = data if kind is Kind.EMIT else ("", (), {})
@@ -311,17 +309,16 @@ class CommPlugin(ChannelPlugin):
                 channel.complaints.append(text)
             return
         if kind is Kind.EMIT:
-            task.plugin_events.emit(event, *args, **kwargs)
+            self.emit(event, *args, **kwargs)
         elif kind is Kind.REQUEST:
             answer = lambda kind, answer: reply(kind, number, answer)  # noqa: E731 - bound to this request
-            task.plugin_events.emit(Comm.REQUEST, self._msg(channel, data, answer))
+            self.emit(Comm.REQUEST, self._msg(channel, data, answer))
         else:
-            task.plugin_events.emit(Comm.MESSAGE, self._msg(channel, data))
+            self.emit(Comm.MESSAGE, self._msg(channel, data))
 
     def closed(self, channel: Channel) -> None:
         """Emit ``Comm.CLOSE``."""
-        if self.task is not None:
-            self.task.plugin_events.emit(Comm.CLOSE, self._msg(channel, None))
+        self.emit(Comm.CLOSE, self._msg(channel, None))
 
     def events(self) -> Iterable[Event[...]]:
         """Tell which events the plugin emits on its task."""
@@ -332,7 +329,8 @@ class CommPlugin(ChannelPlugin):
     ) -> CommMsg:
         task, future = self.task, channel.future
         assert task is not None  # noqa: S101 - only a task's calls have channels
-        identifier = f"{task.name}-{future.number}"
+        # Without the property: each message comes by here.
+        identifier = f"{task.event_manager.name}-{future.number}"
         return CommMsg(data, task, future, identifier, self.listening.max_bytes, reply)
 
 

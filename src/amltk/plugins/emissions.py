@@ -120,10 +120,7 @@ class EmissionsTracker(NotePlugin):
 
     def noted(self, future: Future[Any], note: Any) -> None:
         """Tell what a call took."""
-        task = self.task
-        assert task is not None  # noqa: S101 - only a task's calls have channels
-        task.plugin_events.emit(self.MEASURED, future, note)
-        if not task.plugin_events.has(self.MEASURED):
+        if not self.emit_note(self.MEASURED, future, note):
             _meter.deliver(note)
 
     def events(self) -> Iterable[Event[...]]:

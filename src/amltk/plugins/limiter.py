@@ -45,10 +45,10 @@ class CallLimiter(TaskPlugin):
         if task is None:
             return fn, args, kwargs
         if self.max_calls is not None and task.n_called >= self.max_calls:
-            task.emit_soon(self.CALL_LIMIT_REACHED, *args, **kwargs)
+            self.emit_soon(self.CALL_LIMIT_REACHED, *args, **kwargs)
             return None
         if self.max_concurrent is not None and task.n_running >= self.max_concurrent:
-            task.emit_soon(self.CONCURRENT_LIMIT_REACHED, *args, **kwargs)
+            self.emit_soon(self.CONCURRENT_LIMIT_REACHED, *args, **kwargs)
             return None
         return fn, args, kwargs
 

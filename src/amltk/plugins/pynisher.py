@@ -178,24 +178,21 @@ class PynisherPlugin(WorkerPlugin):
         )
 
     def _tell(self, error: BaseException) -> None:
-        task = self.task
-        if task is None:
-            return
         if isinstance(error, self.TimeoutException):
-            task.plugin_events.emit(self.TIMEOUT, error)
+            self.emit(self.TIMEOUT, error)
         if isinstance(error, self.WallTimeoutException):
-            task.plugin_events.emit(self.WALL_TIME_LIMIT_REACHED, error)
+            self.emit(self.WALL_TIME_LIMIT_REACHED, error)
         if isinstance(error, self.CpuTimeoutException):
-            task.plugin_events.emit(self.CPU_TIME_LIMIT_REACHED, error)
+            self.emit(self.CPU_TIME_LIMIT_REACHED, error)
         if isinstance(error, self.MemoryLimitException):
-            task.plugin_events.emit(self.MEMORY_LIMIT_REACHED, error)
+            self.emit(self.MEMORY_LIMIT_REACHED, error)
 
     def _look(self, result: object) -> None:
         """Tell of a memory limit that a trial has caught itself: its report has the exception."""
         error = getattr(result, "exception", None)
         is_limited = self.memory_limit is not None and self.memory_mode == "address_space"
-        if self.task is not None and is_limited and isinstance(error, MemoryError):
-            self.task.plugin_events.emit(self.MEMORY_LIMIT_REACHED, error)
+        if is_limited and isinstance(error, MemoryError):
+            self.emit(self.MEMORY_LIMIT_REACHED, error)
 
     def _refuse_what_is_not_possible(self, pynisher: Any) -> None:
         counts_addresses = self.memory_mode == "address_space"

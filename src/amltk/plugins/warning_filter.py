@@ -154,10 +154,7 @@ class WarningFilter(NotePlugin):
 
     def noted(self, future: Future[Any], note: Any) -> None:
         """Tell what a call warned of."""
-        task = self.task
-        assert task is not None  # noqa: S101 - only a task's calls have channels
-        task.plugin_events.emit(self.WARNED, future, note)
-        if not task.plugin_events.has(self.WARNED):
+        if not self.emit_note(self.WARNED, future, note):
             deliver(note)
 
     def events(self) -> Iterable[Event[...]]:

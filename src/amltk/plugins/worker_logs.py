@@ -112,7 +112,7 @@ class WorkerLogs(ChannelPlugin):
             if self.forward:
                 facts = {"task": task.name, "call": future.number}
                 output_logger.info("%s", line, extra=facts)
-            task.plugin_events.emit(self.OUTPUT, future, STREAMS[number], line)
+            self.emit(self.OUTPUT, future, STREAMS[number], line)
             return
         try:
             record = logging.makeLogRecord(pickle.loads(payload))
@@ -124,7 +124,7 @@ class WorkerLogs(ChannelPlugin):
             there = logging.getLogger(record.name)
             if there.isEnabledFor(record.levelno):
                 there.handle(record)
-        task.plugin_events.emit(self.LOG, future, record)
+        self.emit(self.LOG, future, record)
 
     def events(self) -> Iterable[Event[...]]:
         """Tell which events the plugin emits on its task."""

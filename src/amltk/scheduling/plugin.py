@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self
 
 from amltk.exceptions import InvalidOptionError
 from amltk.executors.registry import name_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from amltk.events import Event
     from amltk.scheduling.future import Future
     from amltk.scheduling.task import Task
+
+P = ParamSpec("P")
 
 #: A call as plugins pass it on: function, positional and keyword arguments.
 PlannedCall = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
@@ -77,7 +79,7 @@ class TaskPlugin:
         """Change or refuse a call before it is submitted.
 
         Called in the thread that submits, with the scheduler's gate held: decide quickly, and
-        emit with ``task.emit_soon``.
+        emit with ``emit_soon``.
 
         Args:
             fn: The function to be called.
@@ -143,6 +145,36 @@ class TaskPlugin:
     def copy(self) -> Self:
         """Return a plugin with the same settings, for another task."""
         return type(self)()
+
+    def emit(self, event: Event[P], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Emit an event of this plugin on its task, or on the batch that the calls belong to.
+
+        To be called in the loop's thread: in all hooks but those that see a call before the
+        executor has it, which have ``emit_soon``. A plugin without a task has nobody to tell.
+
+        Args:
+            event: The event.
+            *args: Passed on to its callbacks.
+            **kwargs: Passed on to its callbacks.
+        """
+        task = self.task
+        if task is not None:
+            task.plugin_events.emit(event, *args, **kwargs)
+
+    def emit_soon(self, event: Event[P], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Emit an event of this plugin as soon as the loop comes to it; from any thread.
+
+        Args:
+            event: The event.
+            *args: Passed on to its callbacks.
+            **kwargs: Passed on to its callbacks.
+
+        Raises:
+            SchedulerNotRunningError: When no run is on.
+        """
+        task = self.task
+        if task is not None:
+            task.emit_soon(event, *args, **kwargs)
 
 
 class Wrapped:

@@ -22,6 +22,9 @@ pytest.register_assert_rewrite("amltk.testing.contracts")
 
 pytest_plugins = [
     "contract_table",
+    "suite.ends",
+    "suite.groups",
+    "suite.once",
     "started.dask",
     "started.clusters",
     "started.ray",

@@ -11,20 +11,19 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "engines"
 
-#: Each has a script that installs and starts it, and one that stops it. Airflow is started by the
-#: tests themselves.
+#: Each has a script that stops it. Airflow is started and stopped by the tests themselves.
 SYSTEMS = ("slurm", "sge", "condor", "oar")
 
 
 @contextmanager
-def started_engines() -> Iterator[None]:
-    """Have all batch systems up while this lasts."""
+def started_engines(python: Path) -> Iterator[None]:
+    """Have all batch systems up, and Airflow installed for a Python, while this lasts."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         sys.exit("--all-engines installs and starts batch systems: run it as root, on Debian 12")
     try:
-        for system in SYSTEMS:
-            print(f"starting {system} …", flush=True)
-            subprocess.run([FOLDER / f"{system}-up"], check=True)
+        print("starting the batch systems …", flush=True)
+        environment = {**os.environ, "AIRFLOW_PYTHON": str(python)}
+        subprocess.run([FOLDER / "all-up"], env=environment, check=True)
         yield
     finally:
         for system in SYSTEMS:

@@ -1,6 +1,5 @@
 """What all tests share: each leaves the machine as it found it."""
 
-import faulthandler
 import gc
 import threading
 import time
@@ -17,18 +16,10 @@ from amltk.testing import ManualExecutor, VirtualClock
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-#: How long the test process may take to end after its last test, in seconds.
-EXIT_S = 120
-
 
 def threads() -> set[threading.Thread]:
     ours = ("amltk", "ThreadPoolExecutor")
     return {t for t in threading.enumerate() if t.name.startswith(ours)}
-
-
-def pytest_unconfigure():
-    """A thread that does not end fails the run, instead of holding it up for ever."""
-    faulthandler.dump_traceback_later(EXIT_S, exit=True)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,9 @@ import pytest
 
 from amltk.testing.contracts import ExecutorContract
 
+#: What reports say of the test of a contract: its name and its engine.
+PROPERTY = "contract"
+
 PASSED, SKIPPED, FAILED = "yes", "no", "FAILED"
 
 HEAD = """# The contract, engine by engine
@@ -69,35 +72,35 @@ class Table:
 
 
 class ContractTable:
-    """Collects the outcomes of a session."""
+    """Collects the outcomes of a session, also those of its workers, by what their reports say."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.table = Table()
-        self._engines: dict[str, tuple[str, str]] = {}
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Note which tests belong to which engine."""
-        for item in items:
-            kind = getattr(item, "cls", None)
-            engine = getattr(kind, "engine", None)
-            if engine is not None and issubclass(kind, ExecutorContract):
-                name = getattr(item, "originalname", item.name)
-                if name in vars(ExecutorContract):
-                    self._engines[item.nodeid] = (name, engine)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what became of a test."""
-        known = self._engines.get(report.nodeid)
+        known = dict(report.user_properties).get(PROPERTY)
         if known is None or (report.passed and report.when != "call"):
             return
         outcome = {"passed": PASSED, "skipped": SKIPPED}.get(report.outcome, FAILED)
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        reason = report.longrepr[2] if isinstance(report.longrepr, (tuple, list)) else ""
         self.table.note(*known, outcome, reason.removeprefix("Skipped: "))
 
     def pytest_sessionfinish(self) -> None:
         """Write the page."""
         self.path.write_text(str(self.table), encoding="utf-8")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the reports of a contract's tests tell which test of which engine they are."""
+    for item in items:
+        kind = getattr(item, "cls", None)
+        engine = getattr(kind, "engine", None)
+        if engine is not None and issubclass(kind, ExecutorContract):
+            name = getattr(item, "originalname", item.name)
+            if name in vars(ExecutorContract):
+                item.user_properties.append((PROPERTY, (name, engine)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,5 +113,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Collect if it was asked for."""
     path = config.getoption("--contract-table")
-    if path is not None:
+    if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ContractTable(path))

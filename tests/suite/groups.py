@@ -1,0 +1,57 @@
+"""Which tests one worker runs one after the other, when several run the suite (``pytest -n 4``).
+
+All tests of a group run in one process, so that there is one Ray, one Dask and one user of each
+batch system at a time, however many workers there are, and the blocks of a page stay one program.
+Groups go by the ids of tests, since those are all that the process knows that hands them out.
+"""
+
+import re
+
+import pytest
+
+#: The groups, and what is found in the ids of their tests. Long ones first: they begin first.
+#: Stand-ins of batch systems are folders of commands, and belong to nobody.
+GROUPS = {
+    "slurm": r"TestSlurm|TestPBSOnSlurm|\[[^]]*\bslurm\b|page_of_clusters",
+    "htcondor": r"TestHTCondor|\[[^]]*\bhtcondor\b(?!-stand-in)",
+    "oar": r"TestOAR|\[[^]]*\boar\b(?!-stand-in)",
+    "sge": r"TestGridEngine|\[[^]]*\bsge\b",
+    "airflow": r"airflow/test_executor\.py|\[[^]]*\bairflow\b|page_of_airflow",
+    "ray": r"^tests/executors/ray/|\[[^]]*\bray\b|page_of_ray",
+    "dask": r"^tests/executors/dask/|\[[^]]*\bdask\b|Dask",
+}
+_PATTERNS = {group: re.compile(pattern) for group, pattern in GROUPS.items()}
+
+#: Tests that share fixtures of their file, or of their class, stay together.
+_WHOLE_FILES = re.compile(r"^(tests/(typing|examples)/.*\.py|.*\.md)")
+
+
+def group_of(nodeid: str) -> str:
+    """Return what runs in one process with a test: an engine, a page, a class, or the test alone."""
+    for group, pattern in _PATTERNS.items():
+        if pattern.search(nodeid):
+            return group
+    file, *inside = nodeid.partition("[")[0].split("::")
+    if _WHOLE_FILES.match(file):
+        return file
+    return f"{file}::{inside[0]}" if len(inside) > 1 else nodeid
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long groups first, in their order; the rest stays in the order that chance gave."""
+    places = {group: place for place, group in enumerate(GROUPS)}
+    items.sort(key=lambda item: places.get(group_of(item.nodeid), len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out whole groups."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False  # the order is that of the collection
+    return GroupScheduling(config, log)

@@ -59,7 +59,7 @@ def _ray(_stack: ExitStack) -> Scheduler:
 
 
 #: Makes a scheduler of each engine that needs nothing but this machine.
-ENGINES: Mapping[str, Callable[[ExitStack], Scheduler]] = {
+ENGINES: dict[str, Callable[[ExitStack], Scheduler]] = {
     "sequential": lambda _stack: Scheduler.with_sequential(),
     "threads": lambda _stack: Scheduler.with_threads(2),
     "processes": lambda _stack: Scheduler.with_processes(2),

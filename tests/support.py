@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,6 +157,26 @@ def wait_until(condition, timeout_s=20.0):
 def wait_for_file(path, timeout_s=20.0):
     wait_until(lambda: Path(path).exists(), timeout_s)
     return Path(path).read_text()
+
+
+class EndOfAllError(BaseException):
+    pass
+
+
+def check_that_no_callback_ends_the_engine(executor, path):
+    """Have callbacks of a future raise what ends a thread, where the executor completes it."""
+
+    def end(error, _):
+        raise error
+
+    told = []
+    future = executor.submit(wait_for_file, path)
+    for error in (SystemExit, KeyboardInterrupt, EndOfAllError):
+        future.add_done_callback(partial(end, error))
+    future.add_done_callback(told.append)
+    Path(path).touch()
+    wait_until(lambda: told == [future])
+    assert executor.submit(double, 2).result(20) == 4
 
 
 def is_alive(pid):

@@ -13,8 +13,10 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from functools import partial
 
 import pytest
+import support
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +33,10 @@ def make(request):
 @pytest.fixture
 def future(make):
     return make()
+
+
+def raise_it(error, _):
+    raise error
 
 
 def in_threads(*bodies):
@@ -194,6 +200,34 @@ class TestCallbacks:
         future.set_result(0)
         assert seen == [future]
         assert "ZeroDivisionError" in caplog.text
+
+    @pytest.mark.parametrize("waited_for", [False, True])
+    def test_none_ends_a_thread_that_completes_light_futures(self, waited_for, caplog):
+        future, seen = LightFuture(), []
+        if waited_for:
+            wait([future], timeout=0)
+
+        def complete():
+            future.set_result(0)
+            seen.append("goes on")
+
+        for error in (SystemExit, KeyboardInterrupt, support.EndOfAllError):
+            future.add_done_callback(partial(raise_it, error))
+        future.add_done_callback(lambda _: seen.append("told"))
+        in_threads(complete)
+        assert seen == ["told", "goes on"]
+        assert [record.exc_info[0] for record in caplog.records] == [
+            SystemExit,
+            KeyboardInterrupt,
+            support.EndOfAllError,
+        ]
+
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, support.EndOfAllError])
+    def test_the_main_thread_hears_of_what_ends_a_program(self, future, error):
+        future.add_done_callback(partial(raise_it, error))
+        with pytest.raises(error):
+            future.set_result(0)
+        assert future.result(0) == 0
 
     def test_the_result_is_there_when_they_are_called(self, future):
         seen = []

@@ -122,7 +122,8 @@ class LightFuture(Future[R]):
         """Call ``fn`` with this future when it is done, at once if it is.
 
         Args:
-            fn: Called in the thread that completes the future. What it raises is logged.
+            fn: Called in the thread that completes the future. What it raises is logged, except
+                for ``KeyboardInterrupt`` and the like in the main thread.
         """
         with _lock:
             if self._state in (PENDING, RUNNING):
@@ -240,3 +241,17 @@ class LightFuture(Future[R]):
             # The same as the standard future does: who completes a future is not the one who
             # should hear of a fault in a stranger's callback.
             logger.exception("a done-callback of %r raised", self)
+        except BaseException as error:
+            if self._lets_through(error):
+                raise
+            # The standard future would end the thread, and with it an engine that hears of its
+            # outcomes there: every later call would hang.
+            logger.exception("a done-callback of %r raised", self)
+
+    def _lets_through(self, error: BaseException) -> bool:
+        """Tell whether what a callback raised to end a program is for this thread to hear of.
+
+        In the main thread it is, where it may be Ctrl-C that has met a callback by chance.
+        """
+        del error
+        return threading.current_thread() is threading.main_thread()

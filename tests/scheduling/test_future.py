@@ -141,6 +141,27 @@ class TestAsking:
         assert sorted(results) == [0, 2, 4, 6, 8]
 
 
+class TestCallbacks:
+    def test_what_one_raises_to_end_the_program_ends_the_run_in_any_thread(self):
+        scheduler, raised = Scheduler(SequentialExecutor()), []
+
+        @scheduler.on_start
+        def begin():
+            future = scheduler.submit(pow, 2, 5)
+            future.add_done_callback(lambda _: sys.exit("a callback"))
+
+        def run():
+            with pytest.raises(SystemExit, match="a callback"):
+                scheduler.run(timeout=20)
+            raised.append(True)
+
+        run()
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(20)
+        assert raised == [True, True]
+
+
 class TestAwaiting:
     def test_it_raises_what_the_call_raised(self, scheduler, manual):
         async def main():

@@ -152,6 +152,11 @@ class Future(LightFuture[R]):
         if controller is not None and not self.done():
             controller.refuse_to_wait(self)
 
+    def _lets_through(self, error: BaseException) -> bool:
+        """Let the run hear of what ends a program, in whatever thread it is: it ends with it."""
+        del error
+        return True
+
     def _let_go(self) -> None:
         """Forget run, task and executor, so that a kept future keeps nothing alive."""
         self._controller = self._inner = self._audience = self._plan = None

@@ -251,6 +251,12 @@ class TestCallbacks:
         executor.submit(time.sleep, 0.3).add_done_callback(lambda _: executor.shutdown())
         assert closed.wait(30)
 
+    def test_one_that_would_end_the_thread_is_logged_and_others_go_on(
+        self, dask_executor, tmp_path, caplog
+    ):
+        support.check_that_no_callback_ends_the_engine(dask_executor, tmp_path / "go")
+        assert "EndOfAllError" in caplog.text
+
     def test_cancelling_there_says_that_it_cannot_wait_for_the_answer(self, dask_executor):
         raised = []
 

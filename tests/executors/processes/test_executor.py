@@ -325,6 +325,12 @@ class TestCancel:
         assert pool.submit(support.double, 4).result(TIMEOUT) == 8
 
 
+class TestCallbacks:
+    def test_none_ends_the_thread_that_completes_calls(self, pool, tmp_path, caplog):
+        support.check_that_no_callback_ends_the_engine(pool, tmp_path / "go")
+        assert "EndOfAllError" in caplog.text
+
+
 class TestEnd:
     def test_shutdown_finishes_what_was_submitted(self):
         pool = ProcessExecutor(2)

@@ -202,6 +202,16 @@ class TestCalls:
         with pytest.raises(ExecutorError, match="this RayExecutor is shut down"):
             executor.submit(pow, 2, 5)
 
+    def test_no_callback_ends_the_thread_that_completes_calls(self, ray_executor, tmp_path):
+        support.check_that_no_callback_ends_the_engine(ray_executor, tmp_path / "go")
+
+    def test_a_future_that_a_stranger_completes_costs_no_other_call(self, ray_executor, caplog):
+        future = ray_executor.submit(time.sleep, 0.3)
+        future.set_result("mine")
+        support.wait_until(lambda: "could not be completed" in caplog.text)
+        assert ray_executor.submit(pow, 2, 5).result(60) == 32
+        assert future.result() == "mine"
+
     def test_shutting_down_in_a_callback_waits_for_nothing_there(self, ray_executor):
         executor = RayExecutor()
         futures = [executor.submit(time.sleep, seconds) for seconds in (0.3, 1)]

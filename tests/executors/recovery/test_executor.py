@@ -7,7 +7,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +32,7 @@ from amltk.exceptions import (
 )
 from amltk.executors.recovery import executor as recovery
 from amltk.executors.recovery.executor import RecoveringExecutor, end_workers, recovering
+from amltk.executors.registry import traits_of
 from amltk.executors.traits import Traits
 from amltk.testing.contracts import ExecutorContract
 
@@ -645,6 +653,41 @@ def test_shutting_down_in_a_callback_waits_for_nothing_there(kind, how):
     assert [future.result(TIMEOUT) for future in rest] == [2 * x for x in range(8)]
     with pytest.raises(ExecutorError, match="shut down"):
         executor.submit(support.double, 1)
+
+
+@pytest.mark.parametrize("of", ["processes", "threads"])
+def test_no_callback_ends_the_thread_that_completes_calls(of, tmp_path, caplog):
+    if of == "processes":
+        executor = recovering(make_pool("forkserver"), owned=True)
+    else:
+        pool = ThreadPoolExecutor(1)
+        executor = RecoveringExecutor(
+            pool, traits=traits_of(pool), make=Fragile, has_marks=False, owned=True
+        )
+    with executor:
+        support.check_that_no_callback_ends_the_engine(executor, tmp_path / "go")
+    assert "EndOfAllError" in caplog.text
+
+
+def test_no_callback_ends_the_thread_that_recovers(fragile, caplog):
+    executor, pools = fragile
+    futures = [executor.submit(support.double, x) for x in range(3)]
+    futures[0].add_done_callback(lambda _: sys.exit("a callback"))
+    pools[0].start(1)
+    pools[0].snap()
+    support.wait_until(lambda: len(pools) == 2 and len(pools[1].calls) == 2)
+    pools[1].finish()
+    assert [future.result(TIMEOUT) for future in futures[1:]] == [2, 4]
+    assert "SystemExit: a callback" in caplog.text
+
+
+def test_what_makes_pools_does_not_end_that_thread_either():
+    pool = Fragile()
+    executor = recovering(pool, make=lambda: sys.exit("no pool today"))
+    futures = [executor.submit(support.double, x) for x in range(2)]
+    pool.snap()
+    with pytest.raises(ExecutorError, match="no pool today"):
+        futures[1].result(TIMEOUT)
 
 
 def test_a_death_no_longer_spreads():

@@ -244,7 +244,7 @@ class Pool:
         """Do one thing; whatever it raises must not stop the others."""
         try:
             step()
-        except Exception:
+        except BaseException:
             logger.exception("the pool met an error in its own code; it goes on")
 
     def _drain_wake(self) -> None:

@@ -14,6 +14,7 @@ to Ray and back costs a few milliseconds.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ from amltk.executors.ray.lane import Lane, RayFuture, needs_of
 from amltk.executors.ray.session import address_meant, connect
 from amltk.executors.traits import Factory, Traits
 from amltk.executors.travel.parcel import Held, run_parcel
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -208,7 +211,10 @@ class RayExecutor(Executor):
         """Complete calls in a thread of our own, so that Ray's is free for what comes next."""
         while (done := self._done.get()) is not None:
             lane, future, inner = done
-            lane.take(future, inner)
+            try:
+                lane.take(future, inner)
+            except BaseException:  # such as of a future that a stranger has completed
+                logger.exception("a call on Ray could not be completed; others go on")
 
     def _lane_of(self, options: Mapping[str, Any]) -> Lane:
         with self._lock:

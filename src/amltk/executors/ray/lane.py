@@ -235,8 +235,10 @@ class Lane(Executor):
     def take(self, future: RayFuture, inner: Any) -> None:
         """Complete a call, and give Ray the next ones."""
         error = inner.exception()
-        self._complete(future, None if error else inner.result(), error)
-        self._advance()
+        try:
+            self._complete(future, None if error else inner.result(), error)
+        finally:
+            self._advance()
 
     def _complete(
         self, future: RayFuture, outcome: bytes | None, error: BaseException | None

@@ -344,7 +344,7 @@ class RecoveringExecutor(Executor):
                 self._resubmit()
             except WorkerStartError as error:
                 self._give_up(error)
-            except Exception as error:
+            except BaseException as error:  # every call that waits here is told
                 self._give_up(_cannot_replace(self._current.pool, error))
             with self._lock:
                 if not (self._parked or self._current.is_broken) or self._failure is not None:
@@ -405,7 +405,7 @@ class RecoveringExecutor(Executor):
                 generation.live[number] = call
             try:
                 self._hand_over(call, generation)
-            except Exception as error:
+            except BaseException as error:  # becomes the call's exception
                 call._finish(error=error)
 
     def _give_up(self, error: BaseException) -> None:

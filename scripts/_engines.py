@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ def started_engines(python: Path) -> Iterator[None]:
     """Have all batch systems up, and Airflow installed for a Python, while this lasts."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         sys.exit("--all-engines installs and starts batch systems: run it as root, on Debian 12")
+    # Ended from outside, they are stopped too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         print("starting the batch systems …", flush=True)
         environment = {**os.environ, "AIRFLOW_PYTHON": str(python)}

@@ -75,12 +75,12 @@ class Encoder:
     def encode(self, value: object) -> Any:
         """Return a value as what JSON can hold."""
         try:
-            return self.walk(value)
+            return self._walk(value)
         except RecursionError:  # a ring, or too deep: pickle knows how
             return self._pickled(value)
 
     @contextmanager
-    def inside(self, value: object) -> Iterator[None]:
+    def _inside(self, value: object) -> Iterator[None]:
         """Enter a value that has others in it.
 
         Raises:
@@ -94,8 +94,23 @@ class Encoder:
         finally:
             self._above.pop()
 
-    def walk(self, value: Any) -> Any:
-        """Return a part of a value as what JSON can hold."""
+    def walk(self, value: Any, /, *, plain: bool = False) -> Any:
+        """Return a part of a value as what JSON can hold.
+
+        Args:
+            value: The part.
+            plain: Whether to return ``None`` if something in it has to be pickled.
+        """
+        if not plain:
+            return self._walk(value)
+        n_pickled = self.n_pickled
+        try:
+            found = self._walk(value)
+            return found if self.n_pickled == n_pickled else None
+        finally:
+            self.n_pickled = n_pickled
+
+    def _walk(self, value: Any) -> Any:
         kind = type(value)
         if value is None or kind is bool:
             return value
@@ -103,15 +118,15 @@ class Encoder:
         if write is not None:
             return write(value)
         if kind in (list, tuple, set, frozenset, dict):
-            with self.inside(value):
+            with self._inside(value):
                 return self._container(value)
         return self._other(value)
 
     def _container(self, value: Any) -> Any:
         kind = type(value)
         if kind is dict:
-            return _pairs([(self.walk(key), self.walk(each)) for key, each in value.items()])
-        items = [self.walk(each) for each in value]
+            return _pairs([(self._walk(key), self._walk(each)) for key, each in value.items()])
+        items = [self._walk(each) for each in value]
         if kind is list:
             return items
         if kind is not tuple:
@@ -121,19 +136,25 @@ class Encoder:
     def _other(self, value: Any) -> Any:
         found: Any = None
         if isinstance(value, BaseException):
-            found = encode_exception(value, self)
+            found = self._exception(value)
         elif type(value) in (datetime, time):
             found = self._moment(value)
         elif type(value).__module__ == "numpy":
             found = self._numpy(value, sys.modules["numpy"])
         return self._pickled(value) if found is None else found
 
+    def _exception(self, error: BaseException) -> Any:
+        with self._inside(error):
+            record = encode_exception(error, self)
+        self.n_pickled += "pickle" in record
+        return record
+
     def _moment(self, value: datetime | time) -> Any:
         zone: Any = value.tzinfo
         if zone is None:
             kept = None
         elif type(zone) is timezone:
-            kept = [self.walk(each) for each in zone.__getinitargs__()]  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - as pickle does
+            kept = [self._walk(each) for each in zone.__getinitargs__()]  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - as pickle does
         elif type(zone).__module__ == "zoneinfo" and zone.key is not None:
             kept = zone.key
         else:
@@ -144,7 +165,7 @@ class Encoder:
     def _numpy(self, value: Any, np: Any) -> Any:
         name = type(value).__name__
         if isinstance(value, np.generic) and name in NUMPY_SCALARS:
-            return {TAG: "numpy", "type": name, "value": self.walk(value.item())}
+            return {TAG: "numpy", "type": name, "value": self._walk(value.item())}
         if type(value) is not np.ndarray and not isinstance(value, np.generic):
             return None
         file = io.BytesIO()

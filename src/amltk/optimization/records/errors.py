@@ -9,59 +9,65 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from amltk.exceptions import AmltkError, HistoryError, RemoteError
 from amltk.optimization.records.pickled import Pickled, type_name_of
-
-if TYPE_CHECKING:
-    from amltk.optimization.records.codec import Encoder
 
 #: Where those are that are made again of their parts.
 _ROOMS = {room: vars(sys.modules[room]) for room in ("builtins", AmltkError.__module__)}
 
 
-def encode_exception(error: BaseException, encoder: Encoder) -> dict[str, Any]:
+class Walks(Protocol):
+    """What writes the values in an exception: whoever came upon the exception among others."""
+
+    def walk(self, value: Any, /, *, plain: bool = False) -> Any:
+        """Return a value as what JSON can hold.
+
+        Args:
+            value: The value.
+            plain: Whether to return ``None`` if something in it has to be pickled.
+        """
+
+
+def encode_exception(error: BaseException, encoder: Walks) -> dict[str, Any]:
     """Return an exception as what JSON can hold."""
-    with encoder.inside(error):
-        record = _plain(error, encoder) or _stand_in(error, encoder)
-        if error.__cause__ is not None:
-            with suppress(RecursionError):  # a ring of causes; the traceback's text has it
-                record["cause"] = encode_exception(error.__cause__, encoder)
-        return record
+    record = _plain(error, encoder) or _stand_in(error, encoder)
+    if error.__cause__ is not None:
+        with suppress(RecursionError):  # a ring of causes; the traceback's text has it
+            record["cause"] = encoder.walk(error.__cause__)
+    return record
 
 
-def _plain(error: BaseException, encoder: Encoder) -> dict[str, Any] | None:
+def _plain(error: BaseException, encoder: Walks) -> dict[str, Any] | None:
     """Take an exception apart, if it can be made again of plain values."""
     kind = type(error)
     if _class_of(type_name_of(error)) is not kind or _pickled_in(error) is not None:
         return None
     args: tuple[Any, ...] = error.args
     state: Any = vars(error)
-    n_pickled = encoder.n_pickled
     try:
         if not isinstance(error, AmltkError):
             # Some have more than `args`, such as an OSError the name of its file.
             reduced: Any = error.__reduce__()
             args, state = reduced[1], reduced[2] if len(reduced) > 2 else {}  # noqa: PLR2004
         kind(*args)
-        parts = {"args": encoder.walk(list(args)), "state": encoder.walk(dict(state))}
+        parts = {"args": encoder.walk(list(args), plain=True)}
+        parts["state"] = encoder.walk(dict(state), plain=True)
     except Exception:  # it is pickled instead
         return None
-    finally:
-        held_back = encoder.n_pickled != n_pickled
-        encoder.n_pickled = n_pickled
-    return None if held_back else {"$": "exception", "type": type_name_of(error), **parts}
+    if None in parts.values():
+        return None
+    return {"$": "exception", "type": type_name_of(error), **parts}
 
 
-def _stand_in(error: BaseException, encoder: Encoder) -> dict[str, Any]:
+def _stand_in(error: BaseException, encoder: Walks) -> dict[str, Any]:
     pickled = _pickled_in(error)
     if pickled is None:
         pickled = Pickled.of(error)
         message = f"{pickled.type_name}: {_text(error)}"
     else:
         message = str(error)
-    encoder.n_pickled += 1
     notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
     return {
         "$": "exception",

@@ -45,6 +45,7 @@ COVERED_BY = {
     "optimization/records/codec.py": "optimization/records/test_record.py",
     "optimization/records/errors.py": "optimization/records/test_record.py",
     "optimization/records/files.py": "optimization/history/test_history.py",
+    "optimization/records/parts.py": "optimization/records/test_record.py",
     "optimization/records/pickled.py": "optimization/records/test_record.py",
     "optimization/records/rows.py": "optimization/records/test_record.py",
     "optimization/search/search.py": "optimization/search/test_loop.py",

@@ -4,8 +4,8 @@
 
     search                  optimize(): scheduler, optimizer and history brought together
     optimizers   history    one file each  |  what is kept of a search, and pictures
-    records                 reports as rows and files
-    trials   space          one try of a configuration  |  what may be tried
+    trials                  one try of a configuration, and its report
+    records   space         reports as rows and files  |  what may be tried
 
 Names are resolved on first use, so that nothing is loaded that is not needed: no optimizer's
 library, and no pandas.

@@ -15,7 +15,7 @@ from amltk.optimization.history import pareto
 from amltk.optimization.records import files, rows
 from amltk.optimization.trials.metric import Metric
 from amltk.optimization.trials.report import Report, Status
-from amltk.optimization.trials.trial import Trial
+from amltk.optimization.trials.trial import Trial, trial_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -308,7 +308,7 @@ class History(Sequence[Report]):
         Raises:
             MissingExtraError: When pandas is not installed.
         """
-        return rows.frame(self._reports)
+        return rows.frame([report.to_row() for report in self._reports])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save all of it in a file, which takes the place of one that is there.
@@ -326,7 +326,7 @@ class History(Sequence[Report]):
         if self._log is not None and self._log.path == Path(path).resolve():
             self._log.sync()  # it has all already, and goes on
             return
-        files.save(self, Path(path))
+        files.save(Path(path), self._reports, self.cancelled)
 
     @classmethod
     def load(
@@ -347,7 +347,12 @@ class History(Sequence[Report]):
             OSError: When the file cannot be opened.
         """
         history = cls()
-        files.load(history, Path(path), unpickle=unpickle, partial=partial)
+        files.load(
+            Path(path),
+            report=lambda values: history.append(Report.from_dict(values, unpickle=unpickle)),
+            cancelled=lambda values: history.add_cancelled(trial_of(values, unpickle=unpickle)),
+            partial=partial,
+        )
         return history
 
     def log_to(self, path: str | os.PathLike[str]) -> None:
@@ -373,7 +378,7 @@ class History(Sequence[Report]):
         if path.exists():
             self._check_has_all_of(path)
         self.close()
-        files.save(self, path)
+        files.save(path, self._reports, self.cancelled)
         self._log = files.Log(path)
 
     def close(self) -> None:

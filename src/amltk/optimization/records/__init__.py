@@ -2,5 +2,8 @@
 
 ::
 
-    files ── record ── rows ── codec ── errors, pickled
+    files ── record, rows ── codec ── errors ── pickled
+                  └── parts
+
+No trial is known here, only what reports are made of.
 """

@@ -12,27 +12,16 @@ import logging
 import os
 import secrets
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from amltk._optional import require
 from amltk.exceptions import HistoryError
 from amltk.optimization.records.codec import dump_json
-from amltk.optimization.records.record import (
-    VERSION,
-    check_version,
-    report_from_dict,
-    report_to_dict,
-    trial_from_dict,
-    trial_to_dict,
-)
+from amltk.optimization.records.parts import Tried
+from amltk.optimization.records.record import VERSION, check_version, write_trial
 from amltk.optimization.records.rows import frame
-from amltk.optimization.trials.report import Report
-from amltk.optimization.trials.trial import Trial
-
-if TYPE_CHECKING:
-    from amltk.optimization.history.history import History
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -41,38 +30,75 @@ _HEADER = {"format": _FORMAT, "version": VERSION}
 _RECORD = "record"
 
 
-def save(history: History, path: Path) -> None:
-    """Write a history into a file, of which there is all or nothing at any time."""
+class Kept(Protocol):
+    """A report that is kept."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as what JSON can hold."""
+        ...
+
+    def to_row(self) -> dict[str, Any]:
+        """Return all of it in one level."""
+        ...
+
+
+def save(path: Path, reports: Sequence[Kept], cancelled: Sequence[Tried]) -> None:
+    """Write reports and cancelled trials into a file, of which there is all or nothing at any time.
+
+    Args:
+        path: The file, whose suffix tells how it is written.
+        reports: The reports, in order.
+        cancelled: The trials of which there are no reports.
+
+    Raises:
+        HistoryError: When the suffix tells nothing.
+    """
     suffix = _suffix_of(path, "saved as")
     path = path.resolve()  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        _WRITERS[suffix](history, beside)
+        _WRITERS[suffix](beside, reports, cancelled)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
-def load(history: History, path: Path, *, unpickle: bool, partial: bool) -> None:
-    """Add what is in a file to a history."""
+def load(
+    path: Path,
+    *,
+    report: Callable[[Any], object],
+    cancelled: Callable[[Any], object],
+    partial: bool,
+) -> None:
+    """Go through what is in a file, in order.
+
+    Args:
+        path: The file.
+        report: Is given what ``to_dict`` has made of each report.
+        cancelled: Is given what ``write_trial`` has made of each cancelled trial.
+        partial: Whether to leave out what cannot be read, or what one of the two refuses by a
+            ``HistoryError``, and to log a warning for each.
+
+    Raises:
+        HistoryError: When something cannot be read, or is refused.
+    """
     suffix = _suffix_of(path, "read from")
     for place, record in _READERS[suffix](path, partial=partial):
         try:
-            _add(history, record, unpickle=unpickle)
+            _hand_over(record, report=report, cancelled=cancelled)
         except HistoryError as error:
             _refuse(place, str(error), path=path, partial=partial, cause=error)
 
 
-def _add(history: History, record: Any, *, unpickle: bool) -> None:
-    if isinstance(record, dict) and "report" in record:
-        history.append(report_from_dict(record["report"], unpickle=unpickle))
-    elif isinstance(record, dict) and "cancelled" in record:
-        history.add_cancelled(trial_from_dict(record["cancelled"], unpickle=unpickle))
-    else:
-        message = "it has neither a report nor a cancelled trial"
-        raise HistoryError(message)
+def _hand_over(record: Any, **takers: Callable[[Any], object]) -> None:
+    for kind, take in takers.items():
+        if isinstance(record, dict) and kind in record:
+            take(record[kind])
+            return
+    message = "it has neither a report nor a cancelled trial"
+    raise HistoryError(message)
 
 
 def _suffix_of(path: Path, doing: str) -> str:
@@ -113,25 +139,25 @@ def _sync_folder(folder: Path) -> None:
 # ------------------------------------------------------------------------------ lines of JSON
 
 
-def report_line(report: Report) -> bytes:
+def report_line(report: Kept) -> bytes:
     """Return the line of a report."""
-    return _line({"report": report_to_dict(report)})
+    return _line({"report": report.to_dict()})
 
 
-def cancelled_line(trial: Trial) -> bytes:
+def cancelled_line(trial: Tried) -> bytes:
     """Return the line of a cancelled trial."""
-    return _line({"cancelled": trial_to_dict(trial)})
+    return _line({"cancelled": write_trial(trial)})
 
 
 def _line(record: dict[str, Any]) -> bytes:
     return f"{dump_json(record)}\n".encode()
 
 
-def _write_lines(history: History, path: Path) -> None:
+def _write_lines(path: Path, reports: Sequence[Kept], cancelled: Sequence[Tried]) -> None:
     with path.open("xb") as file:
         file.write(_line(_HEADER))
-        file.writelines(map(report_line, history))
-        file.writelines(map(cancelled_line, history.cancelled))
+        file.writelines(map(report_line, reports))
+        file.writelines(map(cancelled_line, cancelled))
         file.flush()
         os.fsync(file.fileno())
 
@@ -193,17 +219,16 @@ class Log:
 # ------------------------------------------------------------------------------------ Parquet
 
 
-def _write_parquet(history: History, path: Path) -> None:
+def _write_parquet(path: Path, reports: Sequence[Kept], cancelled: Sequence[Tried]) -> None:
     pa = require("pyarrow", extra="history", purpose="a .parquet file")
     parquet = require("pyarrow.parquet", extra="history", purpose="a .parquet file")
-    flat = frame(history)
+    flat = frame([report.to_row() for report in reports])
     for label in flat.select_dtypes(object).columns:
         flat[label] = _of_one_type(flat[label])
     table = pa.Table.from_pandas(flat, preserve_index=False)
-    records = [dump_json(report_to_dict(report)) for report in history]
+    records = [dump_json(report.to_dict()) for report in reports]
     table = table.append_column(_RECORD, pa.array(records, type=pa.large_string()))
-    cancelled = [trial_to_dict(trial) for trial in history.cancelled]
-    about = dump_json({**_HEADER, "cancelled": cancelled})
+    about = dump_json({**_HEADER, "cancelled": [write_trial(trial) for trial in cancelled]})
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _FORMAT: about})
     with path.open("xb") as file:
         parquet.write_table(table, file)
@@ -247,7 +272,7 @@ def _read_parquet(path: Path, *, partial: bool) -> Iterator[tuple[str, Any]]:
         yield "a cancelled trial", {"cancelled": trial}
 
 
-_WRITERS: dict[str, Callable[[History, Path], None]] = {
+_WRITERS: dict[str, Callable[[Path, Sequence[Kept], Sequence[Tried]], None]] = {
     ".jsonl": _write_lines,
     ".parquet": _write_parquet,
 }

@@ -15,24 +15,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amltk._optional import require
 from amltk.exceptions import HistoryError
 from amltk.optimization.records.codec import NUMPY_SCALARS, decode, dump_json, encode, is_utf8
-from amltk.optimization.trials.measure import Timing
-from amltk.optimization.trials.metric import Metric
+from amltk.optimization.records.parts import PLAIN, TIMING, Declared, Parts, Reported, reading
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from amltk.optimization.trials.report import Report
+#: Makes a metric of its text, or raises a ``ValueError``.
+Parse: TypeAlias = Callable[[str], Declared]
 
 PREFIX = "json:"
-#: What a report tells of its time.
-TIMING = tuple(each.name for each in fields(Timing))
 #: Columns of a trial's mappings, by what they begin with.
 _GROUPS = {
     "config": "config",
@@ -41,6 +40,8 @@ _GROUPS = {
     "info": "info",
     "plugin": "plugins",
 }
+#: What of a report has a cell of its own.
+_CELLS = tuple(name for name in PLAIN if name != "exception")
 #: The order of columns, and how pandas is to keep those that may be empty.
 _COLUMNS = {
     "name": "string",
@@ -75,8 +76,13 @@ _WIDEST = range(-(2**1000), 2**1000)
 # ------------------------------------------------------------------------------------ to rows
 
 
-def write_row(report: Report) -> dict[str, Any]:
-    """Return all of a report in one level."""
+def write_row(report: Reported, parse: Parse) -> dict[str, Any]:
+    """Return all of a report in one level: numbers, texts and ``None`` by column.
+
+    Args:
+        report: The report.
+        parse: Tells whether the name of a value that no metric is declared for looks like one.
+    """
     trial = report.trial
     declared = {metric.name: metric for metric in trial.metrics}
     row = _Writer()
@@ -86,17 +92,21 @@ def write_row(report: Report) -> dict[str, Any]:
         row.cells[f"metric:{_label(str(metric))}"] = None
     for name, value in report.metrics.items():
         known = declared.get(name)
-        label = _undeclared(name) if known is None else _label(str(known))
+        label = _undeclared(name, parse) if known is None else _label(str(known))
         row.put(f"metric:{label}", value)
     for group, attribute in _GROUPS.items():
         for key, value in getattr(trial, attribute).items():
             row.put(f"{group}:{_label(key)}", value)
     for name in TIMING:
-        row.put_or_leave(f"time:{name}", report.time, name)
-    for name in ("seed", "n_told", "storage"):
-        row.put_or_leave(name, trial, name)
-    for name in ("peak_memory_mb", "worker", "submitted_at", "reported_at", "traceback"):
-        row.put_or_leave(name, report, name)
+        if report.time is None:
+            row.cells[f"time:{name}"] = None
+        else:
+            row.put(f"time:{name}", getattr(report.time, name))
+    row.put_or_leave("seed", trial.seed)
+    row.put_or_leave("n_told", trial.n_told)
+    row.put_or_leave("storage", _path_as_text(trial.storage))
+    for name in _CELLS:
+        row.put_or_leave(name, getattr(report, name))
     error = report.exception
     row.cells["exception"] = None if error is None else _shown(error)
     row.cells["exception:json"] = None if error is None else PREFIX + dump_json(encode(error))
@@ -120,18 +130,16 @@ class _Writer:
             self.cells[label] = near
             self.exact[label] = encode(value)
 
-    def put_or_leave(self, label: str, owner: object, name: str) -> None:
-        """Write an attribute of a report, where ``None`` is for what is not known."""
-        value = getattr(owner, name, None)
-        if name == "storage" and value is not None and is_utf8(str(value)):
-            from pathlib import Path
-
-            if type(value) is type(Path()):
-                value = str(value)
-        if owner is None or (value is None and not isinstance(owner, Timing)):
+    def put_or_leave(self, label: str, value: Any) -> None:
+        """Write a value, where ``None`` is for what is not known."""
+        if value is None:
             self.cells[label] = None
         else:
             self.put(label, value)
+
+
+def _path_as_text(value: Any) -> Any:
+    return str(value) if type(value) is type(Path()) and is_utf8(str(value)) else value
 
 
 def _cell(value: Any) -> Any:
@@ -159,10 +167,11 @@ def _label(key: object) -> str:
     return str(_cell(key)) if type(key) is str else PREFIX + dump_json(encode(key))
 
 
-def _undeclared(name: object) -> str:
+def _undeclared(name: object, parse: Parse) -> str:
     """Return the name of a value that no metric is declared for, so that it reads as none."""
     label = _label(name)
-    return PREFIX + dump_json([encode(name)]) if _metric(label) or label != name else label
+    looks_declared = _metric(label, parse) is not None
+    return PREFIX + dump_json([encode(name)]) if looks_declared or label != name else label
 
 
 def _shown(error: BaseException) -> str:
@@ -180,17 +189,16 @@ def _place(label: str) -> int:
 # ------------------------------------------------------------------------------------- frames
 
 
-def frame(reports: Iterable[Report]) -> pd.DataFrame:
-    """Return a dataframe with a row for each report, whose columns keep what is missing."""
+def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a dataframe of rows that ``write_row`` returned; its columns keep what is missing."""
     pd = require("pandas", extra="history", purpose="history.df()")
-    rows = [write_row(report) for report in reports]
     always = [column for column in _COLUMNS if not column.endswith(":")]
     always += [f"time:{name}" for name in TIMING] + ["exception:json"]
     labels = sorted(dict.fromkeys([*(label for row in rows for label in row), *always]), key=_place)
     return pd.DataFrame({label: _column(pd, label, rows) for label in labels})
 
 
-def _column(pd: Any, label: str, rows: list[dict[str, Any]]) -> Any:
+def _column(pd: Any, label: str, rows: Sequence[Mapping[str, Any]]) -> Any:
     cells = [row.get(label) for row in rows]
     present = [cell for cell in cells if cell is not None]
     kind = _dtype(present) if present else list(_COLUMNS.values())[_place(label)]
@@ -215,26 +223,17 @@ def _dtype(cells: list[Any]) -> str:
 # ---------------------------------------------------------------------------------- from rows
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a row has of a report."""
-
-    status: object
-    trial: dict[str, Any]
-    metrics: dict[str, float]
-    time: Timing | None
-    report: dict[str, Any]
-
-
-def read_row(row: Mapping[str, Any], *, unpickle: bool) -> Parts:
+@reading("a row")
+def read_row(row: Mapping[str, Any], parse: Parse, *, unpickle: bool) -> Parts:
     """Take a row apart.
 
     Args:
         row: What ``write_row`` returned, or a row of a dataframe.
+        parse: Makes the metrics.
         unpickle: See ``Report.from_dict``.
 
     Raises:
-        Exception: Whatever a broken row brings about.
+        HistoryError: When it cannot be read.
     """
     cells = {label: _plain(cell) for label, cell in row.items() if not _is_missing(cell)}
     exact = json.loads(cells.pop("exact", f"{PREFIX}{{}}").removeprefix(PREFIX))
@@ -248,7 +247,7 @@ def read_row(row: Mapping[str, Any], *, unpickle: bool) -> Parts:
         label: cell.value if isinstance(cell, _Exactly) else _value(cell, unpickle=unpickle)
         for label, cell in cells.items()
     }
-    declared = _declared(values.get("metrics"), row)
+    declared = _declared(values.get("metrics"), row, parse)
     trial: dict[str, Any] = {
         attribute: _group(values, group, unpickle=unpickle) for group, attribute in _GROUPS.items()
     }
@@ -263,18 +262,9 @@ def read_row(row: Mapping[str, Any], *, unpickle: bool) -> Parts:
         },
         metrics=_metrics(values, declared),
         time=_time(values),
-        report={
+        plain={
             "exception": values.get("exception:json"),
-            **{
-                name: values.get(name)
-                for name in (
-                    "peak_memory_mb",
-                    "worker",
-                    "submitted_at",
-                    "reported_at",
-                    "traceback",
-                )
-            },
+            **{name: values.get(name) for name in _CELLS},
         },
     )
 
@@ -312,7 +302,7 @@ def _group(values: dict[str, Any], group: str, *, unpickle: bool) -> dict[Any, A
     }
 
 
-def _metrics(values: dict[str, Any], declared: tuple[Metric, ...]) -> dict[Any, float]:
+def _metrics(values: dict[str, Any], declared: Iterable[Declared]) -> dict[Any, float]:
     names: dict[str, Any] = {f"metric:{_label(str(metric))}": metric.name for metric in declared}
     found = {}
     for label, value in values.items():
@@ -322,33 +312,33 @@ def _metrics(values: dict[str, Any], declared: tuple[Metric, ...]) -> dict[Any, 
     return found
 
 
-def _declared(texts: list[str] | None, row: Mapping[str, Any]) -> tuple[Metric, ...]:
+def _declared(
+    texts: list[str] | None, row: Mapping[str, Any], parse: Parse
+) -> tuple[Declared, ...]:
     """Return the declared metrics: those of its own cell, or where it is gone, of the columns."""
     if texts is not None:
-        return tuple(map(Metric.parse, texts))
+        return tuple(map(parse, texts))
     labels = [label for label in row.keys() if label.startswith("metric:")]  # noqa: SIM118 - or a Series
-    found = [_metric(label.removeprefix("metric:")) for label in labels]
+    found = [_metric(label.removeprefix("metric:"), parse) for label in labels]
     return tuple(metric for metric in found if metric is not None)
 
 
-def _metric(text: str) -> Metric | None:
+def _metric(text: str, parse: Parse) -> Declared | None:
     try:
-        return Metric.parse(text)
+        return parse(text)
     except ValueError:
         return None
 
 
-def _time(values: dict[str, Any]) -> Timing | None:
+def _time(values: dict[str, Any]) -> dict[str, float] | None:
     found = [f"time:{name}" in values for name in TIMING]
     if not any(found):
         return None
     if not all(found):
         message = f"a row with only some of {', '.join(f'time:{n}' for n in TIMING)} cannot be read"
         raise HistoryError(message)
-    return Timing(*(values[f"time:{name}"] for name in TIMING))
+    return {name: values[f"time:{name}"] for name in TIMING}
 
 
 def _storage(value: Any) -> Any:
-    from pathlib import Path
-
     return Path(value) if isinstance(value, str) else value

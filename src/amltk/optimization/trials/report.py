@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from amltk.exceptions import RemoteError, RemoteTraceback
+from amltk.exceptions import HistoryError, RemoteError, RemoteTraceback
 from amltk.executors.travel.envelope import pack_exception, unpack_outcome
 from amltk.optimization.trials.measure import Timing
+from amltk.optimization.trials.metric import Metric
 
 if TYPE_CHECKING:
-    from amltk.optimization.trials.metric import Metric
+    from amltk.optimization.records.parts import Parts
     from amltk.optimization.trials.trial import Trial
 
 
@@ -87,9 +88,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as what JSON can hold; ``from_dict`` makes an equal report of it."""
-        from amltk.optimization.records.record import report_to_dict
+        from amltk.optimization.records.record import write_report
 
-        return report_to_dict(self)
+        return write_report(self)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any], *, unpickle: bool = False) -> Report:
@@ -104,15 +105,15 @@ class Report:
         Raises:
             HistoryError: When it cannot be read.
         """
-        from amltk.optimization.records.record import report_from_dict
+        from amltk.optimization.records.record import read_report
 
-        return report_from_dict(values, unpickle=unpickle)
+        return _made_of(read_report(values, Metric, unpickle=unpickle), "a report")
 
     def to_row(self) -> dict[str, Any]:
         """Return all of it in one level, such as a row of a dataframe: ``"config:lr"`` and so on."""
-        from amltk.optimization.records.record import report_to_row
+        from amltk.optimization.records.rows import write_row
 
-        return report_to_row(self)
+        return write_row(self, Metric.parse)
 
     @staticmethod
     def from_row(row: Mapping[str, Any], *, unpickle: bool = False) -> Report:
@@ -125,9 +126,9 @@ class Report:
         Raises:
             HistoryError: When it cannot be read.
         """
-        from amltk.optimization.records.record import report_from_row
+        from amltk.optimization.records.rows import read_row
 
-        return report_from_row(row, unpickle=unpickle)
+        return _made_of(read_row(row, Metric.parse, unpickle=unpickle), "a row")
 
 
 @dataclass(kw_only=True)
@@ -149,6 +150,33 @@ class CrashReport(Report):
     """A trial that raised, or whose worker died; ``exception`` is the cause."""
 
     status: ClassVar[Status] = Status.CRASHED
+
+
+_KINDS: dict[str, type[Report]] = {
+    kind.status.value: kind for kind in (SuccessReport, FailReport, CrashReport)
+}
+
+
+def _made_of(parts: Parts, what: str) -> Report:
+    """Make a report of what was read."""
+    from amltk.optimization.trials.trial import Trial
+
+    kind = _KINDS.get(parts.status) if isinstance(parts.status, str) else None
+    if kind is None:
+        message = (
+            f"{what} with status {parts.status!r:.200} cannot be read; it has to be one of: "
+            f"{', '.join(_KINDS)}"
+        )
+        raise HistoryError(message, status=parts.status)
+    error = parts.plain["exception"]
+    if error is not None and not isinstance(error, BaseException):
+        message = f"a report's exception cannot be {error!r:.200}"
+        raise HistoryError(message)
+    if isinstance(error, RemoteError) and not error.traceback_text:
+        error.traceback_text = parts.plain["traceback"] or ""  # it is not kept twice
+    trial = Trial(**parts.trial)
+    time = None if parts.time is None else Timing(**parts.time)
+    return kind(trial=trial, metrics=parts.metrics, time=time, **parts.plain)
 
 
 @dataclass(frozen=True, slots=True)

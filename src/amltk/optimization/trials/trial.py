@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,9 +32,10 @@ class _OnFirstUse:
     """Stands for ``Trial.Task`` until somebody asks for it: a worker does not need it."""
 
     def __get__(self, _trial: object, owner: type) -> Any:
-        task = importlib.import_module("amltk.optimization.trials.task").TrialTask
-        type.__setattr__(owner, "Task", task)
-        return task
+        from amltk.optimization.trials.task import TrialTask
+
+        type.__setattr__(owner, "Task", TrialTask)
+        return TrialTask
 
 
 class _Work:
@@ -282,3 +282,18 @@ class _Block:
 
 #: What each field is that did not travel, and whose default is not that of the class.
 _FACTORIES = [(f.name, f.default_factory) for f in fields(Trial) if callable(f.default_factory)]
+
+
+def trial_of(values: Mapping[str, Any], *, unpickle: bool = False) -> Trial:
+    """Make a trial of what was kept of it.
+
+    Args:
+        values: What ``write_trial`` returned.
+        unpickle: See ``Report.from_dict``.
+
+    Raises:
+        HistoryError: When it cannot be read.
+    """
+    from amltk.optimization.records.record import read_trial
+
+    return Trial(**read_trial(values, Metric, unpickle=unpickle))

@@ -154,6 +154,27 @@ def wait_until(condition, timeout_s=20.0):
         time.sleep(0.01)
 
 
+class WatchedLock:
+    """A re-entrant lock that notes that somebody has to wait for it."""
+
+    def __init__(self):
+        self._lock = threading.RLock()
+        self.is_waited_for = threading.Event()
+
+    def __enter__(self):
+        if not self._lock.acquire(blocking=False):
+            self.is_waited_for.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_error):
+        self._lock.release()
+
+    def wait_for(self, thread):
+        """Wait until a thread waits for the lock, or is through without; both are noted alike."""
+        wait_until(lambda: self.is_waited_for.is_set() or not thread.is_alive())
+        self.is_waited_for.set()
+
+
 def wait_for_file(path, timeout_s=20.0):
     wait_until(lambda: Path(path).exists(), timeout_s)
     return Path(path).read_text()

@@ -75,7 +75,7 @@ class EndingExecutor(ManualExecutor):
 class Desk:
     """A book with the little that it needs of a run."""
 
-    def __init__(self, executor):
+    def __init__(self, executor, gate=None):
         self.told = []
         self.raised = []
         self.alarms = []
@@ -85,7 +85,7 @@ class Desk:
             emit=lambda event, future: self.told.append((event.name, future.number)),
             wake=lambda: None,
             raised=self.raised.append,
-            gate=threading.RLock(),
+            gate=gate or threading.RLock(),
             later=self.later,
         )
         self.book.is_open = True
@@ -133,6 +133,29 @@ def test_nothing_is_told_before_the_loop_comes_to_it(desk, manual):
     assert desk.told == []
     desk.work()
     assert desk.told == [("scheduler-future-submitted", 0), ("scheduler-future-done", 0)]
+
+
+def test_calls_of_several_threads_are_announced_in_the_order_of_their_numbers(manual):
+    gate = support.WatchedLock()
+    desk = Desk(manual, gate)
+    put, is_putting = desk.book.handoff.put, threading.Event()
+
+    def put_slowly(entry):
+        if not is_putting.is_set():
+            is_putting.set()
+            assert gate.is_waited_for.wait(20)
+        put(entry)
+
+    desk.book.handoff.put = put_slowly
+    first, second = (threading.Thread(target=desk.submit) for _ in range(2))
+    first.start()
+    assert is_putting.wait(20)
+    second.start()
+    gate.wait_for(second)
+    for thread in (first, second):
+        thread.join(20)
+    desk.work()
+    assert desk.told == [("scheduler-future-submitted", 0), ("scheduler-future-submitted", 1)]
 
 
 def test_a_closed_book_takes_nothing(desk, manual):

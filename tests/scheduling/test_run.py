@@ -1,9 +1,13 @@
 """A run's end where many calls wait; what users see of runs is in ``test_scheduler.py``."""
 
-import pytest
+import threading
 
-from amltk import Scheduler, Task
+import pytest
+import support
+
+from amltk import Scheduler, Task, TaskPlugin
 from amltk.exceptions import RunningCallsWarning
+from amltk.scheduling.state import Calls
 from amltk.testing import ManualExecutor, VirtualClock
 
 ExitCode = Scheduler.ExitCode
@@ -40,3 +44,90 @@ def test_a_function_that_does_not_end_the_calls_is_not_waited_for_without_end(te
         VirtualClock().run(scheduler.async_run(wait=False, raises=False))
 
     assert task.n_running == 1
+
+
+class Submission:
+    """A call that another thread submits while the run decides whether it is over.
+
+    The thread stops in the middle, until somebody waits at the gate or the run is over.
+    """
+
+    def __init__(self, submit):
+        self.gate = support.WatchedLock()
+        self.is_in_the_middle = threading.Event()
+        self.future = None
+        self.thread = threading.Thread(target=self.run, args=(submit,))
+
+    def run(self, submit):
+        self.future = submit(21)
+
+    def begin(self):
+        if self.thread.ident is None:
+            self.thread.start()
+            assert self.is_in_the_middle.wait(20)
+
+    def stop_in_the_middle(self):
+        self.is_in_the_middle.set()
+        assert self.gate.is_waited_for.wait(20)
+
+
+class StopInTheMiddle(TaskPlugin):
+    def pre_submit(self, fn, *args, **kwargs):
+        self.submission.stop_in_the_middle()
+        return fn, args, kwargs
+
+
+def submission_of_a_task(scheduler, _monkeypatch):
+    plugin = StopInTheMiddle()
+    plugin.submission = Submission(Task(support.double, scheduler, plugins=plugin))
+    return plugin.submission
+
+
+def submission_of_a_function(scheduler, monkeypatch):
+    submission = Submission(lambda x: scheduler.submit(support.double, x))
+    count = Calls.submit
+
+    def stop_and_count(calls):
+        submission.stop_in_the_middle()
+        return count(calls)
+
+    monkeypatch.setattr(Calls, "submit", stop_and_count)
+    return submission
+
+
+@pytest.mark.parametrize("make", [submission_of_a_task, submission_of_a_function])
+def test_a_call_that_another_thread_submits_at_the_very_end_is_not_lost(
+    sequential, monkeypatch, make
+):
+    submission = make(sequential, monkeypatch)
+    sequential._gate = submission.gate
+    sequential.on_empty(submission.begin)  # what comes next is to decide that nothing is left
+
+    code = sequential.run(timeout=20)
+
+    submission.gate.is_waited_for.set()
+    submission.thread.join(20)
+    assert submission.future is not None
+    assert (submission.future.result(timeout=0), code) == (42, ExitCode.EXHAUSTED)
+
+
+def test_a_call_that_comes_right_after_the_decision_is_refused_and_not_taken_and_cancelled(
+    sequential,
+):
+    futures, begun = [], []
+
+    def submit():
+        futures.append(sequential.submit(support.double, 21))
+
+    class Gate(support.WatchedLock):
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            if sequential.event_counts[Scheduler.EMPTY] and not begun:
+                begun.append(threading.Thread(target=submit))
+                begun[0].start()
+                begun[0].join(20)
+
+    sequential._gate = Gate()
+    sequential.on_empty(lambda: None)  # told right before it is decided
+    assert sequential.run(timeout=20) is ExitCode.EXHAUSTED
+    assert futures == [None]

@@ -34,6 +34,20 @@ def test_one_is_made_for_each_key_and_closed_before_the_run_is_over(sequential):
     assert notes == ["made", "made", ("closed", True), ("closed", True), "finished"]
 
 
+def test_the_one_that_was_made_last_is_closed_first(sequential):
+    closed = []
+
+    class Named:
+        def __init__(self, name):
+            self.close = lambda: closed.append(name)
+
+    for name in "abc":
+        sequential.on_start(lambda name=name: sequential.service(name, lambda _: Named(name)))
+    sequential.on_start(lambda: sequential.service("a", None))  # asking again changes nothing
+    sequential.run()
+    assert closed == ["c", "b", "a"]
+
+
 def test_another_run_has_others(sequential):
     found = []
     sequential.on_start(lambda: found.append(sequential.service("a", lambda a: Noted(a, []))))

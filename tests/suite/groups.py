@@ -20,10 +20,17 @@ GROUPS = {
     "ray": r"^tests/executors/ray/|\[[^]]*\bray\b|page_of_ray",
     "dask": r"^tests/executors/dask/|\[[^]]*\bdask\b|Dask",
 }
+#: All tests that were found, also those that are left out of a run.
+COLLECTED = pytest.StashKey[tuple[pytest.Item, ...]]()
+
 _PATTERNS = {group: re.compile(pattern) for group, pattern in GROUPS.items()}
 
-#: Tests that share fixtures of their file, or of their class, stay together.
-_WHOLE_FILES = re.compile(r"^(tests/(typing|examples)/.*\.py|.*\.md)")
+#: Tests that share fixtures of their file, or of their class, stay together: what is found here.
+_TOGETHER = re.compile(
+    r"^.*\.md"  # a page is one program
+    r"|^tests/(channel|typing|examples)/[^:]*"
+    r"|^tests/executors/jobqueue/[^:]*::Test\w+"
+)
 
 
 def group_of(nodeid: str) -> str:
@@ -31,15 +38,15 @@ def group_of(nodeid: str) -> str:
     for group, pattern in _PATTERNS.items():
         if pattern.search(nodeid):
             return group
-    file, *inside = nodeid.partition("[")[0].split("::")
-    if _WHOLE_FILES.match(file):
-        return file
-    return f"{file}::{inside[0]}" if len(inside) > 1 else nodeid
+    found = _TOGETHER.match(nodeid)
+    return found.group() if found else nodeid
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]):
     """Put the long groups first, in their order; the rest stays in the order that chance gave."""
+    config.stash[COLLECTED] = tuple(items)
+    yield
     places = {group: place for place, group in enumerate(GROUPS)}
     items.sort(key=lambda item: places.get(group_of(item.nodeid), len(places)))
 

@@ -36,7 +36,10 @@ def suite(pytester, monkeypatch):
     [
         ("tests/events/test_event.py::test_a", "tests/events/test_event.py::test_a"),
         ("tests/events/test_event.py::test_a[x::y]", "tests/events/test_event.py::test_a[x::y]"),
-        ("tests/executors/test_contract.py::TestLoky::test_a", "tests/executors/test_contract.py::TestLoky"),
+        (
+            "tests/executors/jobqueue/test_factory.py::TestLSFStandIn::test_a",
+            "tests/executors/jobqueue/test_factory.py::TestLSFStandIn",
+        ),
         ("docs/tutorial.md::line:1,column:1", "docs/tutorial.md"),
         ("tests/plugins/test_comm.py::test_a[ray]", "ray"),
         ("tests/plugins/test_comm.py::test_a[array]", "tests/plugins/test_comm.py::test_a[array]"),
@@ -58,9 +61,23 @@ def test_every_test_that_uses_a_shared_engine_is_in_its_group(request):
     """Else a second one would be started by another process of the run."""
     wrong = {
         item.nodeid: fixture
-        for item in request.session.items
+        for item in request.config.stash[groups.COLLECTED]
         for fixture in getattr(item, "fixturenames", ())
         if fixture in SHARED and groups.group_of(item.nodeid) != SHARED[fixture]
+    }
+
+    assert wrong == {}
+
+
+def test_tests_that_share_a_fixture_of_their_file_or_class_are_a_group(request):
+    """Else each process would make it again."""
+    wrong = {
+        item.nodeid: name
+        for item in request.config.stash[groups.COLLECTED]
+        for name, found in getattr(
+            getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}
+        ).items()
+        if found[-1].scope in ("class", "module") and groups.group_of(item.nodeid) == item.nodeid
     }
 
     assert wrong == {}
@@ -70,7 +87,7 @@ def test_every_test_of_a_real_batch_system_is_in_its_group(request):
     """They look into its queue, and cancel what is there."""
     names = {"sge", "htcondor", "oar", "slurm", "pbs-on-slurm"}
     wrong = set()
-    for item in request.session.items:
+    for item in request.config.stash[groups.COLLECTED]:
         given = getattr(getattr(item, "callspec", None), "params", {}).values()
         system = getattr(getattr(item, "cls", None), "system", None)
         used = {str(each).removeprefix("cluster:") for each in [*given, system]} & names

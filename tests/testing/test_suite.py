@@ -77,7 +77,8 @@ def test_tests_that_share_a_fixture_of_their_file_or_class_are_a_group(request):
         for name, found in getattr(
             getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}
         ).items()
-        if found[-1].scope in ("class", "module") and groups.group_of(item.nodeid) == item.nodeid
+        if found[-1].scope in ("class", "module") and not name.startswith("_")
+        if groups.group_of(item.nodeid) == item.nodeid
     }
 
     assert wrong == {}

@@ -35,9 +35,11 @@ COVERED_BY = {
         )
         for module in modules.split()
     },
+    "optimization/history/compared.py": "optimization/history/test_history.py",
     "optimization/history/drawing.py": "optimization/history/test_plots.py",
     "optimization/history/parallel.py": "optimization/history/test_plots.py",
     "optimization/history/pareto.py": "optimization/history/test_history.py",
+    "optimization/history/ranking.py": "optimization/history/test_history.py",
     "optimization/history/timeline.py": "optimization/history/test_plots.py",
     "optimization/records/codec.py": "optimization/records/test_record.py",
     "optimization/records/errors.py": "optimization/records/test_record.py",

@@ -10,6 +10,7 @@ from histories import ACCURACY, LOSS, crash, fail, report
 
 from amltk.exceptions import HistoryError, InvalidOptionError
 from amltk.optimization import Metric, Trial
+from amltk.optimization.history import plots
 from amltk.optimization.history.history import History
 from amltk.optimization.trials.measure import Timing
 
@@ -56,6 +57,17 @@ def timed(start, end, **others):
 
 
 # ----------------------------------------------------------------------------------- any of them
+
+
+def test_pictures_take_reports_in_whatever_they_are(history):
+    drawn = [
+        plots.plot_score(list(history), LOSS),
+        plots.plot_parallel(tuple(history.successes()), LOSS),
+        plots.plot_timeline([report("a", loss=1.0, **timed(0.0, 1.0))]),
+    ]
+
+    assert line(drawn[0], "best so far") == line(history.plot_score(), "best so far")
+    assert all(ax.has_data() for ax in drawn)
 
 
 def draw_all(history, ax=None):

@@ -5,6 +5,7 @@ import math
 import pickle
 import sys
 import threading
+from dataclasses import fields
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from amltk.exceptions import HistoryError, RemoteError, WorkerDiedError
 from amltk.optimization import Metric, Trial
 from amltk.optimization.records.record import Pickled
+from amltk.optimization.trials.measure import Timing
 
 
 class Touches:
@@ -62,6 +64,20 @@ def test_plain_values_are_left_as_they_are():
     given = report("a", config={"lr": 0.1, "layers": [1, 2], "more": {"x": None, "y": "text"}})
 
     assert given.to_dict()["trial"]["config"] == given.config
+
+
+def test_whatever_trials_reports_and_times_have_is_kept():
+    """Records list the names themselves, since they know none of these classes."""
+
+    def names(kind):
+        return {field.name for field in fields(kind)}
+
+    kept = report("a", time=Timing(1.0, 2.0, 1.0, 1.0)).to_dict()
+
+    assert set(kept) - {"version", "status"} == names(Trial.Report)
+    assert set(kept["trial"]) == names(Trial) - {"_work"}
+    assert set(kept["time"]) == names(Timing)
+    assert set(kept["trial"]["metrics"][0]) == names(Metric)
 
 
 def test_the_dict_has_a_version():
@@ -330,6 +346,7 @@ def test_a_class_that_is_no_exception_is_not_called():
         ({"version": 2}, "version 2 cannot be read.*update"),
         ({"version": None}, "version None"),
         ({"status": "done"}, "'done'.*success, fail, crashed"),
+        ({"status": {}}, "status {}.*success, fail, crashed"),
         ({"metrics": 3}, "'metrics' has to be a mapping"),
         ({"trial": {}}, "'metrics' is missing"),
         ({"trial": 3}, "a trial cannot be read"),

@@ -2,8 +2,7 @@
 
 ::
 
-    history ── pareto
-    plots ── parallel, timeline ── drawing
+    history ── compared ── plots ── parallel, timeline ── drawing, ranking
 """
 
 from __future__ import annotations

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from amltk.exceptions import HistoryError
-from amltk.optimization.history import pareto
+from amltk.optimization.history.compared import ComparedReports
 from amltk.optimization.records import files, rows
 from amltk.optimization.trials.metric import Metric
 from amltk.optimization.trials.report import Report, Status
@@ -19,10 +18,9 @@ from amltk.optimization.trials.trial import Trial, trial_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 
-class History(Sequence[Report]):
+class History(ComparedReports):
     """All reports of an optimization, in the order in which they arrived.
 
     ``history[0]``, ``history[-1]`` and ``history[:10]`` go by this order, ``history["trial-3"]``
@@ -190,113 +188,6 @@ class History(Sequence[Report]):
         part.extend(reports)
         return part
 
-    # ---------------------------------------------------------------------------- comparing
-
-    def best(self, metric: Metric | str | None = None) -> Report:
-        """Return the best success; of several that are equally good the first.
-
-        Args:
-            metric: By what, or the name of it; where there is only one, that one by default.
-
-        Raises:
-            HistoryError: When no success has this metric, or it is not clear which one is meant.
-        """
-        metric = self.metric(metric)
-        measured = self._measured((metric,))
-        if not measured:
-            message = (
-                f"there is no best trial by {metric.name!r}, since none of {len(self)} reports is "
-                f"a success that has it; look at history.crashes() and history.failures()"
-            )
-            raise HistoryError(message, metric=metric)
-        return min(measured, key=lambda report: report.loss(metric))
-
-    def sorted_by(self, metric: Metric | str | None = None) -> list[Report]:
-        """Return the successes, the best first; those equally good as they arrived.
-
-        Args:
-            metric: See ``best``.
-
-        Raises:
-            HistoryError: When it is not clear which metric is meant.
-        """
-        metric = self.metric(metric)
-        return sorted(self._measured((metric,)), key=lambda report: report.loss(metric))
-
-    def incumbents(self, metric: Metric | str | None = None) -> list[Report]:
-        """Return the successes that were better than all before when they arrived.
-
-        Args:
-            metric: See ``best``.
-
-        Raises:
-            HistoryError: When it is not clear which metric is meant.
-        """
-        metric = self.metric(metric)
-        found: list[Report] = []
-        for report in self._measured((metric,)):
-            if not found or report.loss(metric) < found[-1].loss(metric):
-                found.append(report)
-        return found
-
-    def pareto_front(self, metrics: Iterable[Metric | str] | None = None) -> list[Report]:
-        """Return the successes that no other one dominates, as they arrived.
-
-        One dominates another if it is as good by all metrics and better by one. Of those that are
-        equally good by all metrics, all are returned.
-
-        Args:
-            metrics: By what, or the names of it; all that trials declare by default.
-
-        Raises:
-            HistoryError: When it is not clear which metrics are meant.
-        """
-        chosen = self._several(metrics)
-        measured = self._measured(chosen)
-        losses = [tuple(float(report.loss(m)) for m in chosen) for report in measured]
-        front = pareto.front(losses)
-        return [report for report, loss in zip(measured, losses, strict=True) if loss in front]
-
-    def metric(self, metric: Metric | str | None = None) -> Metric:
-        """Return the metric that is meant.
-
-        Args:
-            metric: Itself, its name, or nothing where there is only one.
-
-        Raises:
-            HistoryError: When there is no such metric, or more than one.
-        """
-        if isinstance(metric, Metric):
-            return metric
-        found = [each for each in self._metrics if metric is None or each.name == metric]
-        if len(found) == 1:
-            return found[0]
-        known = ", ".join(map(str, self._metrics)) or "none that trials declare"
-        which = "which metric is meant" if metric is None else f"what {metric!r} is"
-        message = f"it is not clear {which}; there are: {known}; give one: Metric(name, minimize=…)"
-        raise HistoryError(message, metric=metric)
-
-    def _several(self, metrics: Iterable[Metric | str] | None) -> tuple[Metric, ...]:
-        if isinstance(metrics, (str, Metric)):
-            metrics = (metrics,)
-        chosen = self.metrics if metrics is None else tuple(map(self.metric, metrics))
-        if not chosen:
-            message = (
-                "it is not clear which metrics are meant, since no trial declares any; give them"
-            )
-            raise HistoryError(message, metrics=metrics)
-        return chosen
-
-    def _measured(self, metrics: Iterable[Metric]) -> list[Report]:
-        """Return the successes that have all of some metrics; NaN is none."""
-        names = [metric.name for metric in metrics]
-        return [
-            report
-            for report in self._reports
-            if report.status is Status.SUCCESS
-            and all(_is_number(report.metrics.get(name)) for name in names)
-        ]
-
     # ------------------------------------------------------------------------------ keeping
 
     def df(self) -> pd.DataFrame:
@@ -405,89 +296,6 @@ class History(Sequence[Report]):
         except OSError:
             self.close()  # what comes next would be appended to half a line
             raise
-
-    # ----------------------------------------------------------------------------- plotting
-
-    def plot_score(
-        self,
-        metric: Metric | str | None = None,
-        *,
-        x: Literal["trials", "time"] = "trials",
-        ax: Axes | None = None,
-    ) -> Axes:
-        """Draw how a metric went: each success, and the best so far as steps.
-
-        Crashed and failed trials are marks at the worse edge.
-
-        Args:
-            metric: See ``best``.
-            x: Along what: the number of reports, or the time since the first trial was sent off.
-            ax: Where to draw; a new figure by default.
-
-        Raises:
-            HistoryError: When no success has the metric.
-            MissingExtraError: When matplotlib is not installed.
-        """
-        from amltk.optimization.history import plots
-
-        return plots.plot_score(self, metric, x=x, ax=ax)
-
-    def plot_parallel(
-        self,
-        metric: Metric | str | None = None,
-        *,
-        keys: Sequence[str] | None = None,
-        ax: Axes | None = None,
-    ) -> Axes:
-        """Draw each configuration as a line across its values, coloured by a metric.
-
-        Args:
-            metric: See ``best``.
-            keys: Which keys of the configurations, in which order; those that vary by default.
-            ax: Where to draw; a new figure by default.
-
-        Raises:
-            HistoryError: When no success has the metric, or no configuration has a key.
-            MissingExtraError: When matplotlib is not installed.
-        """
-        from amltk.optimization.history import plots
-
-        return plots.plot_parallel(self, metric, keys=keys, ax=ax)
-
-    def plot_pareto(
-        self, metrics: Iterable[Metric | str] | None = None, *, ax: Axes | None = None
-    ) -> Axes:
-        """Draw the successes by two metrics, and those that no other dominates as steps.
-
-        Args:
-            metrics: Two metrics or their names; those that trials declare by default.
-            ax: Where to draw; a new figure by default.
-
-        Raises:
-            HistoryError: When they are not two, or no success has both.
-            MissingExtraError: When matplotlib is not installed.
-        """
-        from amltk.optimization.history import plots
-
-        return plots.plot_pareto(self, metrics, ax=ax)
-
-    def plot_timeline(self, *, ax: Axes | None = None) -> Axes:
-        """Draw what each worker was doing when: a lane for each, a bar for each trial.
-
-        Args:
-            ax: Where to draw; a new figure by default.
-
-        Raises:
-            HistoryError: When no report has a time.
-            MissingExtraError: When matplotlib is not installed.
-        """
-        from amltk.optimization.history import plots
-
-        return plots.plot_timeline(self, ax=ax)
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)
 
 
 def _clear_frames(error: BaseException | None) -> None:

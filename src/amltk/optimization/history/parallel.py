@@ -16,14 +16,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import HistoryError
+from amltk.optimization.history import ranking
 from amltk.optimization.history.drawing import GREY, label_of, legend_beside, mpl, new_axes
 from amltk.optimization.trials.metric import Metric
 from amltk.optimization.trials.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from amltk.optimization.history.history import History
 
 _ABSENT: Any = object()
 #: Where on the axis that is which is not there.
@@ -53,13 +52,16 @@ class Scale:
     log: bool = False
 
 
-def draw(history: History, metric: Metric, *, keys: Sequence[str] | None, ax: Axes | None) -> Any:
+def draw(
+    reports: Sequence[Report], metric: Metric, *, keys: Sequence[str] | None, ax: Axes | None
+) -> Any:
     """Draw the configurations, where there is a success that has the metric."""
-    keys = _keys(history, keys)
+    keys = _keys(reports, keys)
     drawn = new_axes(ax, size=(min(14, 3.6 + 1.2 * len(keys)), 4.2))
-    successes = [r for r in history._measured((metric,)) if math.isfinite(r.metrics[metric.name])]
+    measured = ranking.measured(reports, (metric,))
+    successes = [report for report in measured if math.isfinite(report.metrics[metric.name])]
     known = {report.name for report in successes}
-    scales = [_scale([report.config.get(key, _ABSENT) for report in history]) for key in keys]
+    scales = [_scale([report.config.get(key, _ABSENT) for report in reports]) for key in keys]
     scales.append(_scale([report.metrics[metric.name] for report in successes]))
 
     def line(report: Report) -> list[tuple[float, float]]:
@@ -72,7 +74,7 @@ def draw(history: History, metric: Metric, *, keys: Sequence[str] | None, ax: Ax
         ]
 
     handles = _draw_lines(drawn, metric, successes, line)
-    others = [line(report) for report in history if report.name not in known]
+    others = [line(report) for report in reports if report.name not in known]
     if others:
         handles.append(_draw_others(drawn, others))
     _draw_axes(drawn, scales, _colors(metric))
@@ -84,8 +86,8 @@ def draw(history: History, metric: Metric, *, keys: Sequence[str] | None, ax: Ax
     return drawn
 
 
-def _keys(history: History, keys: Sequence[str] | None) -> list[str]:
-    there = list(dict.fromkeys(key for report in history for key in report.config))
+def _keys(reports: Sequence[Report], keys: Sequence[str] | None) -> list[str]:
+    there = list(dict.fromkeys(key for report in reports for key in report.config))
     if keys is not None:
         unknown = [key for key in keys if key not in there]
         if unknown:
@@ -95,7 +97,7 @@ def _keys(history: History, keys: Sequence[str] | None) -> list[str]:
             )
             raise HistoryError(message, key=unknown[0])
         return list(keys)
-    varying = [k for k in there if len({repr(r.config.get(k, _ABSENT)) for r in history}) > 1]
+    varying = [k for k in there if len({repr(r.config.get(k, _ABSENT)) for r in reports}) > 1]
     return varying or there
 
 

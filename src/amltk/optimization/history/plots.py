@@ -1,4 +1,4 @@
-"""Pictures of a history, as matplotlib axes; see the methods of ``History`` of the same names.
+"""Pictures of reports, as matplotlib axes; see the methods of ``History`` of the same names.
 
 The colours are such that nearly everybody can tell them apart, and marks differ in their shapes as
 well. Legends stand beside the data.
@@ -7,11 +7,11 @@ well. Legends stand beside the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from amltk.exceptions import HistoryError, InvalidOptionError
-from amltk.optimization.history import parallel, timeline
+from amltk.optimization.history import parallel, ranking, timeline
 from amltk.optimization.history.drawing import (
     BLUE,
     COLORS,
@@ -31,15 +31,13 @@ from amltk.optimization.trials.report import Report, Status
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from amltk.optimization.history.history import History
-
 #: How far inside of the axes the marks at their edge are.
 _EDGE = 0.03
 
 
 def plot_score(
-    history: History,
-    metric: Metric | str | None = None,
+    reports: Sequence[Report],
+    metric: Metric,
     *,
     x: Literal["trials", "time"] = "trials",
     ax: Axes | None = None,
@@ -51,12 +49,10 @@ def plot_score(
         InvalidOptionError: When ``x`` is something else.
         MissingExtraError: When matplotlib is not installed.
     """
-    metric = history.metric(metric)
-    history.best(metric)  # or say why there is none
-    places, label = _places(history, x)
-    placed = sorted((r for r in history if r.name in places), key=lambda r: places[r.name])
-    shown = history._of(placed)
-    if not shown._measured((metric,)):
+    ranking.best(reports, metric)  # or say why there is none
+    places, label = _places(reports, x)
+    shown = sorted((r for r in reports if r.name in places), key=lambda r: places[r.name])
+    if not ranking.measured(shown, (metric,)):
         message = (
             f"{metric.name!r} cannot be drawn over time, since no success that has it has a time; "
             f"draw it over trials: history.plot_score({metric.name!r})"
@@ -73,8 +69,8 @@ def plot_score(
 
 
 def plot_parallel(
-    history: History,
-    metric: Metric | str | None = None,
+    reports: Sequence[Report],
+    metric: Metric,
     *,
     keys: Sequence[str] | None = None,
     ax: Axes | None = None,
@@ -85,17 +81,13 @@ def plot_parallel(
         HistoryError: When no success has the metric, or no configuration has a key.
         MissingExtraError: When matplotlib is not installed.
     """
-    metric = history.metric(metric)
-    history.best(metric)  # or say why there is none
-    drawn: Axes = parallel.draw(history, metric, keys=keys, ax=ax)
+    ranking.best(reports, metric)  # or say why there is none
+    drawn: Axes = parallel.draw(reports, metric, keys=keys, ax=ax)
     return drawn
 
 
 def plot_pareto(
-    history: History,
-    metrics: Iterable[Metric | str] | None = None,
-    *,
-    ax: Axes | None = None,
+    reports: Sequence[Report], metrics: Sequence[Metric], *, ax: Axes | None = None
 ) -> Axes:
     """Draw the successes by two metrics; see ``History.plot_pareto``.
 
@@ -103,23 +95,22 @@ def plot_pareto(
         HistoryError: When they are not two, or no success has both.
         MissingExtraError: When matplotlib is not installed.
     """
-    chosen = history._several(metrics)
-    if len(chosen) != 2:  # noqa: PLR2004 - a picture has two sides
+    if len(metrics) != 2:  # noqa: PLR2004 - a picture has two sides
         message = (
-            f"a front of {len(chosen)} metrics cannot be drawn "
-            f"({', '.join(m.name for m in chosen)}); choose two: history.plot_pareto(['a', 'b'])"
+            f"a front of {len(metrics)} metrics cannot be drawn "
+            f"({', '.join(m.name for m in metrics)}); choose two: history.plot_pareto(['a', 'b'])"
         )
-        raise HistoryError(message, metrics=chosen)
-    across, up = chosen
-    front = history.pareto_front(chosen)
+        raise HistoryError(message, metrics=metrics)
+    across, up = metrics
+    front = ranking.front(reports, metrics)
     if not front:
         message = (
-            f"no front can be drawn, since none of {len(history)} reports is a success that has "
+            f"no front can be drawn, since none of {len(reports)} reports is a success that has "
             f"both {across.name!r} and {up.name!r}"
         )
-        raise HistoryError(message, metrics=chosen)
+        raise HistoryError(message, metrics=metrics)
     drawn: Axes = new_axes(ax, size=(6.4, 4.2))
-    measured = history._measured(chosen)
+    measured = ranking.measured(reports, metrics)
     names = {report.name for report in front}
     dominated = [report for report in measured if report.name not in names]
     drawn.plot(*_points(dominated, across, up), **_dots(GREY, f"dominated ({len(dominated)})"))
@@ -133,35 +124,37 @@ def plot_pareto(
         label=f"front ({len(front)})",
         zorder=3,
     )
-    drawn.set_xlabel(label_of(across) + left_out(len(history) - len(measured), "failed or crashed"))
+    drawn.set_xlabel(label_of(across) + left_out(len(reports) - len(measured), "failed or crashed"))
     drawn.set_ylabel(label_of(up))
     legend_beside(drawn)
     return drawn
 
 
-def plot_timeline(history: History, *, ax: Axes | None = None) -> Axes:
+def plot_timeline(reports: Sequence[Report], *, ax: Axes | None = None) -> Axes:
     """Draw what each worker was doing when; see ``History.plot_timeline``.
 
     Raises:
         HistoryError: When no report has a time.
         MissingExtraError: When matplotlib is not installed.
     """
-    drawn: Axes = timeline.draw(history, ax=ax)
+    drawn: Axes = timeline.draw(reports, ax=ax)
     return drawn
 
 
 # ---------------------------------------------------------------------------------- the score
 
 
-def _draw_score(ax: Axes, history: History, metric: Metric, places: Mapping[str, float]) -> None:
-    measured = history._measured((metric,))
+def _draw_score(
+    ax: Axes, reports: Sequence[Report], metric: Metric, places: Mapping[str, float]
+) -> None:
+    measured = ranking.measured(reports, (metric,))
     finite = [r for r in measured if math.isfinite(r.metrics[metric.name])]
     ax.plot(
         [places[report.name] for report in finite],
         [report.metrics[metric.name] for report in finite],
         **_dots(BLUE, f"success ({len(measured)})"),
     )
-    best = history.incumbents(metric)
+    best = ranking.incumbents(reports, metric)
     scores = [report.metrics[metric.name] for report in best]
     ax.plot(
         [*(places[report.name] for report in best), max(places.values())],
@@ -174,7 +167,7 @@ def _draw_score(ax: Axes, history: History, metric: Metric, places: Mapping[str,
     )
     ax.margins(y=0.12)  # room for the marks at the edge
     drawn = {report.name for report in finite}
-    _mark_others(ax, [r for r in history if r.name not in drawn], metric, places)
+    _mark_others(ax, [r for r in reports if r.name not in drawn], metric, places)
 
 
 def _mark_others(
@@ -201,21 +194,21 @@ def _mark_others(
             )
 
 
-def _places(history: History, x: str) -> tuple[dict[str, float], str]:
+def _places(reports: Sequence[Report], x: str) -> tuple[dict[str, float], str]:
     """Return where each report is across, and what the axis is called."""
     if x == "trials":
-        return {r.name: place for place, r in enumerate(history, 1)}, "trials, as they ended"
+        return {r.name: place for place, r in enumerate(reports, 1)}, "trials, as they ended"
     if x != "time":
         message = f"x={x!r} is not possible; give 'trials' or 'time'"
         raise InvalidOptionError(message, option="x", value=x)
-    ends = {report.name: _ended(report) for report in history}
+    ends = {report.name: _ended(report) for report in reports}
     known = {name: end for name, end in ends.items() if end is not None}
-    begins = [begun for begun in map(_began, history) if begun is not None]
+    begins = [begun for begun in map(_began, reports) if begun is not None]
     start = min([*known.values(), *begins], default=0.0)
     unit, seconds = unit_of(max(known.values(), default=start) - start)
     places = {name: (end - start) / seconds for name, end in known.items()}
     label = f"time since the first trial was sent off [{unit}]"
-    return places, label + left_out(len(history) - len(known), "without a time")
+    return places, label + left_out(len(reports) - len(known), "without a time")
 
 
 def _began(report: Report) -> float | None:

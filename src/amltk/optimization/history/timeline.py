@@ -8,6 +8,7 @@ a part of that time. Bars that overlap in a lane share its height.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,6 @@ from amltk.optimization.trials.report import Report, Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from amltk.optimization.history.history import History
 
 UNKNOWN = "unknown"
 _HEIGHT = 0.8
@@ -47,12 +46,12 @@ class Bar:
     timed: bool
 
 
-def draw(history: History, *, ax: Axes | None) -> Any:
+def draw(reports: Sequence[Report], *, ax: Axes | None) -> Any:
     """Draw the bars."""
-    bars = [bar for bar in map(_bar, history) if bar is not None]
+    bars = [bar for bar in map(_bar, reports) if bar is not None]
     if not bars:
         message = (
-            f"no timeline can be drawn, since none of {len(history)} reports has a time; reports "
+            f"no timeline can be drawn, since none of {len(reports)} reports has a time; reports "
             f"have one when Trial.Task or optimize has run their trials"
         )
         raise HistoryError(message)
@@ -65,7 +64,7 @@ def draw(history: History, *, ax: Axes | None) -> Any:
     places = {lane: float(middle) for middle, lane in enumerate(lanes)}
     _draw_bars(drawn, bars, places, start=start, seconds=seconds)
     _label(drawn, lanes)
-    drawn.set_xlabel(f"time [{unit}]{left_out(len(history) - len(bars), 'without a time')}")
+    drawn.set_xlabel(f"time [{unit}]{left_out(len(reports) - len(bars), 'without a time')}")
     legend_beside(drawn, _handles(bars))
     return drawn
 

@@ -2,8 +2,7 @@
 
 ::
 
-    files ── record, rows ── codec ── errors ── pickled
-                  └── parts
+    files ── record, rows ── codec, parts ── errors ── pickled
 
 No trial is known here, only what reports are made of.
 """

@@ -305,6 +305,10 @@ def test_trials_without_a_value_are_dashed_and_end_before_the_metric():
     assert lines_of(ax, 1) == [[1.0]]
 
 
+def test_trials_of_empty_configurations_without_a_value_are_no_lines(history):
+    assert "no value (2)" in legend(history.plot_parallel())
+
+
 def test_infinite_values_alone_are_no_lines():
     ax = History([report("a", loss=math.inf, config={"x": 1})]).plot_parallel()
 

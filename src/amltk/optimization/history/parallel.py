@@ -199,7 +199,7 @@ def _draw_lines(
 
 def _draw_others(ax: Any, lines: list[list[tuple[float, float]]]) -> Any:
     drawn = mpl("collections").LineCollection(
-        lines,
+        [points for points in lines if points],  # none where configurations are empty
         colors=GREY,
         linewidths=1,
         linestyles=[(0, (4, 3))],

@@ -29,7 +29,7 @@ COVERED_BY = {
             ("airflow", "test_executor", "calls lost store"),
             ("dask", "test_executor", "calls cluster session"),
             ("jobqueue", "test_factory", "keeper systems"),
-            ("processes", "test_executor", "deaths frames launch pool worker"),
+            ("processes", "test_executor", "deaths frames launch worker"),
             ("ray", "test_executor", "lane session"),
             ("recovery", "test_executor", "breakable generation marks salvage term"),
         )

@@ -1,13 +1,16 @@
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import suppress
 
 import pytest
 import support
 
+from amltk.executors import termination
 from amltk.executors.termination import end_processes, end_workers, worker_pids
 
 TIMEOUT = 20
@@ -18,6 +21,12 @@ STUBBORN = (
     "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "Path(sys.argv[1]).touch(); time.sleep(600)\n"
 )
+#: A shell that starts a child when it is asked to end, and goes on.
+BREEDER = """
+trap 'sleep 600 & echo $! > "$2"; mv "$2" "$3"' TERM
+touch "$1"
+while :; do sleep 0.02; done
+"""
 
 
 @pytest.fixture
@@ -60,6 +69,28 @@ def test_their_children_end_with_them(start, tmp_path):
     child = int(support.wait_for_file(tmp_path / "pid"))
     end_processes([process.pid], TIMEOUT)
     assert not support.is_alive(child)
+
+
+def test_children_that_are_started_in_the_grace_end_too(start, tmp_path, monkeypatch):
+    up, born, pid = tmp_path / "up", tmp_path / "born", tmp_path / "pid"
+    process = subprocess.Popen(["/bin/sh", "-c", BREEDER, "sh", up, born, pid])
+    support.wait_for_file(up)
+    wait = termination._wait
+
+    def wait_for_the_child(processes, timeout_s):  # and not longer: the parent never ends
+        support.wait_for_file(pid)
+        return wait(processes, 0.0 if timeout_s == TIMEOUT else timeout_s)
+
+    monkeypatch.setattr(termination, "_wait", wait_for_the_child)
+    killed = end_processes([process.pid], TIMEOUT)
+    child = int(pid.read_text())
+    try:
+        assert {process.pid, child} <= set(killed)
+        assert not support.is_alive(child)
+    finally:
+        process.wait(TIMEOUT)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def test_one_that_has_ended_is_not_waited_for(start):

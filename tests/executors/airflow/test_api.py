@@ -5,14 +5,14 @@ import threading
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import support
 
 from amltk.exceptions import ExecutorError, WorkerDiedError
 from amltk.executors.airflow import dag as airflow_dag
-from amltk.executors.airflow.api import is_loopback
+from amltk.executors.airflow.api import AirflowApi, is_loopback
 from amltk.executors.airflow.executor import airflow_factory
 
 LONG_S = 30
@@ -39,6 +39,7 @@ class LittleAirflow(ThreadingHTTPServer):
         self.runs = {}
         self.asked = []
         self.does_run = lambda _run_id: True
+        self.longest_page = 100  # the most that it gives, whatever it is asked for
 
     @property
     def url(self):
@@ -50,6 +51,10 @@ class LittleAirflow(ThreadingHTTPServer):
             return
         self.runs[run_id] = {"state": "running", "start_date": "2030-01-01T00:00:00Z"}
         threading.Thread(target=self._run, args=(run_id, conf), daemon=True).start()
+
+    def page_of(self, runs, query):
+        limit, offset = (int(query[name][0]) for name in ("limit", "offset"))
+        return runs[offset:][: min(limit, self.longest_page)]
 
     def _run(self, run_id, conf):
         with suppress(BaseException):
@@ -104,7 +109,8 @@ class Handler(BaseHTTPRequestHandler):
                 for run_id, run in list(server.runs.items())
                 if run["state"] == "running"
             ]
-            return 200, {"task_instances": runs, "total_entries": len(runs)}
+            page = server.page_of(runs, parse_qs(urlsplit(self.path).query))
+            return 200, {"task_instances": page, "total_entries": len(runs)}
         run_id = path.split("/")[2]
         if run_id not in server.runs:
             return 404, {"detail": "no such run"}
@@ -152,6 +158,24 @@ def executor(options):
 
 RUNS = "POST /api/v2/dags/amltk_call/dagRuns"
 POLL = "GET /api/v2/dags/amltk_call/dagRuns/~"
+
+
+class TestPages:
+    @pytest.mark.parametrize(("n_runs", "n_pages"), [(0, 1), (3, 1), (4, 2), (8, 3), (9, 3)])
+    def test_tasks_of_all_pages_are_told(self, server, n_runs, n_pages):
+        server.longest_page = 3
+        server.runs = {f"run {number}": {"state": "running"} for number in range(n_runs)}
+        api = AirflowApi(server.url, ("user", "password"), "amltk_call")
+        assert api.unfinished("run") == {f"run {number}": "running" for number in range(n_runs)}
+        assert sum(line.startswith(POLL) for line in server.asked) == n_pages
+        api.close()
+
+    def test_a_call_of_a_later_page_is_seen_to_run(self, server, executor, tmp_path):
+        server.longest_page = 1
+        futures = [executor.submit(support.wait_for_file, tmp_path / "go") for _ in range(3)]
+        support.wait_until(lambda: all(future.running() for future in futures))
+        (tmp_path / "go").touch()
+        assert [future.result(LONG_S) for future in futures] == [""] * 3
 
 
 class TestTrouble:

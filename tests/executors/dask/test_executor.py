@@ -58,6 +58,23 @@ def worker_pids(executor):
     )
 
 
+def held_in_memory(executor, key):
+    return executor._client.run_on_scheduler(
+        lambda dask_scheduler: dask_scheduler.tasks[key].state == "memory"
+    )
+
+
+def kept_of_calls(executor):
+    """Return what Dask's scheduler has of calls, in its own books and in ours."""
+
+    def look(dask_scheduler):
+        keeper = dask_scheduler.plugins["amltk-calls"]
+        calls = [key for key in dask_scheduler.tasks if key.startswith("amltk-call-")]
+        return [*calls, *keeper._given, *keeper._lost, *keeper._outcomes]
+
+    return executor._client.run_on_scheduler(look)
+
+
 def die_at_three(how):
     def work(x):
         if x == 3:
@@ -95,6 +112,26 @@ class TestDeaths:
         assert set(results) <= set(runs)
         assert len(results) + len(errors) == 60
         assert {type(error) for error in errors} == {WorkerDiedError}
+
+    def test_a_call_whose_outcome_was_told_does_not_run_again(
+        self, dask_executor, tmp_path, monkeypatch
+    ):
+        """Dask would run it once more, as long as the driver has not let go of it."""
+        held, forget = [], dask_executor._forget
+        monkeypatch.setattr(
+            dask_executor, "_forget", lambda future: (held.append(future._dask), forget(future))[1]
+        )
+
+        def work(folder=str(tmp_path)):
+            support.note_and_return(folder, 1)
+            return os.getpid()
+
+        pid = dask_executor.submit(work).result(30)
+        os.kill(pid, signal.SIGKILL)
+        support.wait_until(lambda: pid not in worker_pids(dask_executor))
+        support.wait_until(lambda: held_in_memory(dask_executor, held[0].key))
+
+        assert len(list(tmp_path.iterdir())) == 1
 
     def test_a_worker_without_work_is_replaced(self, dask_executor):
         pids, _ = run_calls(dask_executor, lambda _: os.getpid(), range(4))
@@ -213,6 +250,17 @@ class TestCalls:
         results, errors = run_calls(dask_executor, support.double, range(1000))
         assert sorted(results) == [2 * x for x in range(1000)]
         assert not errors
+
+    def test_nothing_is_kept_of_calls_that_are_over(self, dask_executor):
+        running = dask_executor.submit(time.sleep, 60)
+        futures = [dask_executor.submit(f, 4) for f in (support.double, support.fail)]
+        assert [type(future.exception(30)) for future in futures] == [type(None), ValueError]
+        assert running.cancel()
+        support.wait_until(lambda: kept_of_calls(dask_executor) == [])
+
+        assert not dask_executor._live
+        for future in (running, *futures):
+            assert (future._parcel.payload, future._dask) == (b"", None)
 
     def test_options_of_calls(self, dask_executor):
         scheduler = Scheduler(dask_executor)

@@ -94,6 +94,10 @@ def _raise_lost(payload: bytes) -> None:
     raise pickle.loads(payload)
 
 
+def _do_nothing() -> None:
+    """Stand in for a call whose outcome was told."""
+
+
 class CallKeeper(SchedulerPlugin):
     """Keeps each call from starting twice, and cancels calls truthfully.
 
@@ -177,6 +181,10 @@ class CallKeeper(SchedulerPlugin):
                 del self._given[key]
             elif finish in ("released", "waiting"):
                 self._give_up(key, finished=start == "memory")
+        elif start == "memory" and finish in ("released", "waiting"):
+            # Its outcome was told, but its client has not let go of it yet, and now its worker is
+            # gone. Dask misses the nothing that the call left there, and would run it again.
+            self._scheduler.tasks[key].run_spec = Task(key, _do_nothing)
 
     def _give_up(self, key: str, *, finished: bool) -> None:
         address, pid, name = self._given.pop(key)

@@ -11,7 +11,7 @@
 
 No result stays on a worker: one that dies takes no finished call along, and a cluster that adapts
 can let go of idle workers. What a worker's death means for a call is decided where it is known, in
-Dask's scheduler; see `_dask_calls`.
+Dask's scheduler; see `calls.py`.
 """
 
 from __future__ import annotations

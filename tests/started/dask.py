@@ -18,7 +18,7 @@ def distributed():
 @pytest.fixture(scope="session")
 def dask_executor(distributed):
     """Return an executor on a cluster of this machine; tests do not shut it down."""
-    from amltk.executors.dask.executor import dask_factory
+    from amltk.executors.dask.factory import dask_factory
 
     with dask_factory(n_workers=2)() as executor:
         yield executor

@@ -32,7 +32,7 @@ _FACTORIES = {
     "threads": "amltk.executors.threads:threads_factory",
     "processes": "amltk.executors.processes.executor:processes_factory",
     "loky": "amltk.executors.loky:loky_factory",
-    "dask": "amltk.executors.dask.executor:dask_factory",
+    "dask": "amltk.executors.dask.factory:dask_factory",
     "slurm": "amltk.executors.jobqueue.factory:slurm_factory",
     "pbs": "amltk.executors.jobqueue.factory:pbs_factory",
     "sge": "amltk.executors.jobqueue.factory:sge_factory",

@@ -19,7 +19,8 @@ from amltk.exceptions import (
     WorkerDiedError,
     WouldDeadlockError,
 )
-from amltk.executors.dask.executor import DaskExecutor, dask_factory
+from amltk.executors.dask.executor import DaskExecutor
+from amltk.executors.dask.factory import dask_factory
 from amltk.testing.contracts import ExecutorContract
 
 

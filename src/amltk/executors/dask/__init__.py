@@ -2,7 +2,7 @@
 
 ::
 
-    executor ── session ══ cluster, a process beside the driver; calls, inside of Dask's own
+    factory ── executor ── session ══ cluster, a process beside the driver; calls, inside of Dask's own
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from amltk._lazy import resolve
 
 if TYPE_CHECKING:
     from amltk.executors.dask.executor import DaskExecutor as DaskExecutor
-    from amltk.executors.dask.executor import dask_factory as dask_factory
+    from amltk.executors.dask.factory import dask_factory as dask_factory
 
 _WHERE = {
     "DaskExecutor": "amltk.executors.dask.executor",
-    "dask_factory": "amltk.executors.dask.executor",
+    "dask_factory": "amltk.executors.dask.factory",
 }
 
 __all__ = [

@@ -26,7 +26,7 @@ COVERED_BY = {
     **{
         f"executors/{room}/{module}.py": f"executors/{room}/{tests}.py"
         for room, tests, modules in (
-            ("airflow", "test_executor", "calls lost store"),
+            ("airflow", "test_executor", "calls lost reach store"),
             ("dask", "test_executor", "cluster factory session"),
             ("jobqueue", "test_factory", "keeper systems"),
             ("processes", "test_executor", "deaths frames launch worker"),

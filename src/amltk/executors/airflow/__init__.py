@@ -2,7 +2,7 @@
 
 ::
 
-    executor ── calls ── api, store, lost ══ dag, in Airflow's workers
+    executor ── calls ── reach, lost ── api, store ══ dag, in Airflow's workers
 """
 
 from __future__ import annotations

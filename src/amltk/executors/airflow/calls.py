@@ -20,14 +20,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from amltk._future import LightFuture
 from amltk.exceptions import ExecutorError, WorkerDiedError
 from amltk.executors.airflow.api import ENDED, AirflowApi, RefusedError, UnreachableError
-from amltk.executors.airflow.dag import VERSION
 from amltk.executors.airflow.lost import lost_call, trouble_lines, unstarted_call
+from amltk.executors.airflow.reach import Reach, Settings
 from amltk.executors.airflow.store import Packed, PayloadStore
 
 logger = logging.getLogger(__name__)
@@ -41,28 +40,8 @@ _MOST_TRIGGERS = 3
 #: How long a call may take to end when that is asked for: Airflow sends its signals 5 s apart.
 _END_S = 15.0
 
-#: The longest pause between two tries while Airflow does not answer.
-_LONGEST_PAUSE_S = 10.0
-
-_FIRST_PAUSE_S = 0.2
-
 #: How long a shutdown may take to have Airflow forget the runs.
 _FORGET_S = 10.0
-
-_NOT_FOUND = 404
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How an executor on Airflow behaves; the engine's factory explains each."""
-
-    dag_id: str
-    max_workers: int
-    poll_interval_s: float
-    start_timeout_s: float
-    api_down_limit_s: float
-    settle_s: float
-    keep_runs: bool
 
 
 class AirflowFuture(LightFuture[Any]):
@@ -128,12 +107,7 @@ class Calls:
         self._n_submitted = 0
         self._is_closed = False
         self._thread: threading.Thread | None = None
-        self._is_ready = False
-        self._was_ready = False
-        self._dag_missing_since: float | None = None
-        self._trouble_since: float | None = None
-        self._n_troubles = 0
-        self._next_try = 0.0
+        self._reach = Reach(settings, api, store)
         self._next_poll = 0.0
         self._to_fail: deque[str] = deque()
         self._to_forget: list[str] = []
@@ -230,7 +204,7 @@ class Calls:
     def _pause_s(self) -> float | None:
         if self._is_idle():
             return 0.0 if self._is_over() else None
-        due = max(self._next_try, self._next_poll) - time.monotonic()
+        due = max(self._reach.next_try, self._next_poll) - time.monotonic()
         look_s = _LOOK_S if self._store.is_local else self._settings.poll_interval_s
         return max(0.005, min(look_s, due) if due > 0 else look_s)
 
@@ -238,13 +212,15 @@ class Calls:
         try:
             self._round()
         except RefusedError as error:
-            self._is_ready = False
+            self._reach.is_ready = False
             self._fail_all(f"Airflow refuses: {error}; {_advice(error)}", error)
         except ExecutorError as error:
             self._fail_all(str(error), error)
         except Exception as error:
             # Airflow or the store is in trouble; the calls hear of it when it lasts too long.
-            self._note_trouble(error)
+            why = self._reach.note_trouble(error)
+            if why is not None:
+                self._fail_all(why, error)
 
     def _round(self) -> None:
         if self._is_idle():
@@ -252,88 +228,14 @@ class Calls:
         self._give_up_ends()
         self._collect()
         self._mark_ends()
-        if time.monotonic() < self._next_try:
+        if time.monotonic() < self._reach.next_try or not self._reach.get_ready():
             return
-        if not self._is_ready:
-            self._is_ready = self._get_ready()
-            if not self._is_ready:
-                return
-            self._was_ready = True
         self._fail_runs()
         self._trigger_more()
         if time.monotonic() >= self._next_poll:
             self._poll()
             self._next_poll = time.monotonic() + self._settings.poll_interval_s
-        self._trouble_since, self._n_troubles = None, 0
-
-    def _note_trouble(self, error: Exception) -> None:
-        now = time.monotonic()
-        if self._trouble_since is None:
-            self._trouble_since = now
-            logger.warning("Airflow or its payload store is in trouble, trying again: %s", error)
-        lasted_s = now - self._trouble_since
-        # What has never answered may have another address: that is found out sooner.
-        option = "api_down_limit_s" if self._was_ready else "start_timeout_s"
-        limit_s: float = getattr(self._settings, option)
-        if lasted_s > limit_s:
-            self._is_ready, self._trouble_since, self._n_troubles = False, None, 0
-            message = (
-                f"Airflow or its payload store could not be used for {lasted_s:.0f} s, longer than "
-                f"{option}={limit_s:g}: {error}; is url= right? Runs that were triggered may go on"
-            )
-            self._fail_all(message, error)
-            return
-        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._n_troubles)
-        self._n_troubles = min(self._n_troubles + 1, 10)
-        self._next_try = now + pause_s
-
-    # -------------------------------------------------------------------- starting
-
-    def _get_ready(self) -> bool:
-        """Check Airflow, the DAG and the store; ``False`` while the DAG is not there yet."""
-        try:
-            dag = self._api.dag()
-        except RefusedError as error:
-            if error.status != _NOT_FOUND:
-                raise
-            self._wait_for_dag()
-            return False
-        self._dag_missing_since = None
-        self._require_version(dag)
-        if dag.get("is_paused"):
-            self._api.unpause()
-        try:
-            self._store.open()
-        except Exception as error:
-            message = (
-                f"the payload store {self._store.folder} cannot be written and read: {error!r}; "
-                f"give a folder or URL that this program and Airflow's workers can use"
-            )
-            raise ExecutorError(message) from error
-        return True
-
-    def _wait_for_dag(self) -> None:
-        now = time.monotonic()
-        if self._dag_missing_since is None:
-            self._dag_missing_since = now
-        if now - self._dag_missing_since > self._settings.start_timeout_s:
-            self._dag_missing_since = None
-            message = (
-                f'Airflow has no DAG "{self._settings.dag_id}", after '
-                f"{self._settings.start_timeout_s:g} s; install it in its DAG folder with: "
-                f"amltk airflow install-dag DIR, and see there that it has no import error"
-            )
-            raise ExecutorError(message)
-        self._next_try = now + 0.5
-
-    def _require_version(self, dag: Any) -> None:
-        tags = [tag.get("name") for tag in dag.get("tags") or ()]
-        if f"amltk-format-{VERSION}" not in tags:
-            message = (
-                f'the DAG "{self._settings.dag_id}" is not the one of this amltk, its tags are '
-                f"{tags}; install it again with: amltk airflow install-dag DIR"
-            )
-            raise ExecutorError(message)
+        self._reach.note_success()
 
     # ------------------------------------------------------------------ triggering
 
@@ -502,7 +404,7 @@ class Calls:
                 self._to_forget.remove(run_id)
 
     def _finish(self) -> None:
-        if self._trouble_since is None:
+        if not self._reach.is_in_trouble:
             with suppress(RefusedError, UnreachableError):
                 self._fail_runs()
         limit = time.monotonic() + _FORGET_S

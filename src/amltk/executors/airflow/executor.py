@@ -25,8 +25,9 @@ from amltk._checks import check_whole
 from amltk._optional import require
 from amltk.exceptions import CallPicklingError, InvalidOptionError
 from amltk.executors.airflow.api import AirflowApi, Auth
-from amltk.executors.airflow.calls import AirflowFuture, Calls, Settings
+from amltk.executors.airflow.calls import AirflowFuture, Calls
 from amltk.executors.airflow.dag import DAG_ID
+from amltk.executors.airflow.reach import Settings
 from amltk.executors.airflow.store import Packed, Packer, PayloadStore
 from amltk.executors.traits import Factory, Traits
 from amltk.executors.travel.envelope import name_of

@@ -29,7 +29,7 @@ COVERED_BY = {
             ("airflow", "test_executor", "calls lost reach store"),
             ("dask", "test_executor", "cluster factory session"),
             ("jobqueue", "test_factory", "keeper systems"),
-            ("processes", "test_executor", "deaths frames launch worker"),
+            ("processes", "test_executor", "deaths frames future handle launch starts worker"),
             ("ray", "test_executor", "lane session"),
             ("recovery", "test_executor", "breakable generation marks salvage term"),
         )

@@ -2,7 +2,8 @@
 
 ::
 
-    executor ── pool ── launch, frames ══ worker;  deaths: what is said of them, also by recovery
+    executor ── pool ── handle, starts ── future, launch, frames ══ worker
+                  └── deaths: what is said of them, also by recovery
 """
 
 from __future__ import annotations

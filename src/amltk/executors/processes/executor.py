@@ -31,7 +31,8 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 from amltk.exceptions import CallPicklingError, InvalidOptionError
 from amltk.executors.processes import launch
 from amltk.executors.processes.frames import Channel
-from amltk.executors.processes.pool import Pool, PoolFuture
+from amltk.executors.processes.future import PoolFuture
+from amltk.executors.processes.pool import Pool
 from amltk.executors.traits import Factory, Traits
 from amltk.executors.travel.envelope import (
     PortableFunction,

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import selectors
-import signal
 import socket
 import threading
 import time
@@ -30,21 +28,17 @@ from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from typing import Any
 
-from amltk._future import PENDING, RUNNING, LightFuture
 from amltk.exceptions import ExecutorError, WorkerStartError
-from amltk.executors.processes import launch
 from amltk.executors.processes.deaths import death_of
 from amltk.executors.processes.frames import Channel, Kind
+from amltk.executors.processes.future import PoolFuture
+from amltk.executors.processes.handle import Handle
+from amltk.executors.processes.launch import Process
+from amltk.executors.processes.starts import Starts
 from amltk.executors.termination import end_processes
-from amltk.executors.travel.envelope import FunctionCache, PortableFunction, unpack_outcome
+from amltk.executors.travel.envelope import unpack_outcome
 
 logger = logging.getLogger(__name__)
-
-#: So many starts in a row may fail until the pool gives up.
-MAX_FAILED_STARTS = 5
-
-#: The wait after the first failed start; doubled after each further one.
-_BACK_OFF_S = 0.05
 
 #: How long a worker may take to leave when it is asked to, and to end once its socket is closed.
 _LEAVE_S = 5.0
@@ -52,65 +46,6 @@ _END_S = 1.0
 
 #: How often ends are looked for where the system has no descriptor that tells.
 _LOOK_S = 0.05
-
-
-class PoolFuture(LightFuture[Any]):
-    """The future of a call in a pool of processes; a running call can be cancelled too."""
-
-    #: Whether its worker is being ended.
-    _end_asked = False
-    #: Whether its outcome is decided, so that it is too late to end it.
-    _decided = False
-
-    def __init__(
-        self, pool: Pool, name: str, function: PortableFunction[..., Any] | None, payload: bytes
-    ) -> None:
-        self._pool = pool
-        self._name = name
-        self._function = function
-        self._payload = payload
-
-    def cancel(self) -> bool:
-        """Cancel the call; if it is running, end its worker with all its children.
-
-        Returns:
-            ``True`` if it is cancelled, or will be as soon as its worker has ended; ``False`` if
-            it is done.
-        """
-        return super().cancel() or self._pool.ask_to_end(self)
-
-    def _back_to_waiting(self) -> bool:
-        return self._change((RUNNING,), PENDING)
-
-    def cancel_pending(self) -> bool:
-        """Cancel the call only if it has not started.
-
-        Returns:
-            ``True`` if it is cancelled and will never run.
-        """
-        return super().cancel()
-
-
-class _Worker:
-    """One worker process, as the manager sees it."""
-
-    def __init__(self, process: launch.Process, channel: Channel) -> None:
-        self.process = process
-        self.channel = channel
-        self.sentinel = launch.open_sentinel(process.pid)
-        self.call: PoolFuture | None = None
-        self.payload = b""
-        self.n_calls = 0
-        self.is_ready = False
-        #: Its end of the socket is closed, or it was asked to leave: it gets no more calls.
-        self.is_leaving = False
-        #: A thread is ending it.
-        self.is_being_ended = False
-        #: That thread is done.
-        self.was_ended = False
-        #: When it is ended if it has not ended by itself.
-        self.deadline: float | None = None
-        self.kept = FunctionCache()
 
 
 class Pool:
@@ -128,7 +63,7 @@ class Pool:
         self,
         *,
         max_workers: int,
-        launch: Callable[[list[Any]], tuple[launch.Process, Channel]],
+        launch: Callable[[list[Any]], tuple[Process, Channel]],
         setup: bytes,
         max_tasks_per_child: int | None,
         grace_s: float,
@@ -145,11 +80,9 @@ class Pool:
         self._closing = False
         self._broken: WorkerStartError | None = None
         self._thread: threading.Thread | None = None
-        self._workers: list[_Worker] = []
-        self._idle: list[_Worker] = []
-        self._n_failed_starts = 0
-        self._start_error: BaseException | None = None
-        self._next_start_at = 0.0
+        self._workers: list[Handle] = []
+        self._idle: list[Handle] = []
+        self._starts = Starts()
         self._numbers = itertools.count(1)
 
     # -------------------------------------------------------------------- from any thread
@@ -261,8 +194,8 @@ class Pool:
 
     def _time_to_sleep(self) -> float | None:
         moments = [w.deadline for w in self._workers if w.deadline is not None]
-        if self._waiting and self._next_start_at and len(self._workers) < self._max_workers:
-            moments.append(self._next_start_at)
+        if self._waiting and self._starts.next_at and len(self._workers) < self._max_workers:
+            moments.append(self._starts.next_at)
         wait = max(0.0, min(moments) - time.monotonic()) if moments else None
         if any(w.sentinel is None for w in self._workers):
             return _LOOK_S if wait is None else min(wait, _LOOK_S)
@@ -296,7 +229,7 @@ class Pool:
         n_coming = sum(not worker.is_ready for worker in self._workers)
         room = self._max_workers - len(self._workers)
         wanted = min(room, len(self._waiting) - n_coming)
-        if wanted > 0 and time.monotonic() >= self._next_start_at:
+        if wanted > 0 and time.monotonic() >= self._starts.next_at:
             for _ in range(wanted):
                 self._start_worker()
 
@@ -308,7 +241,7 @@ class Pool:
         except Exception as error:
             self._start_failed(error)
             return
-        worker = _Worker(process, channel)
+        worker = Handle(process, channel)
         self._workers.append(worker)
         self._selector.register(channel.sock, selectors.EVENT_READ, lambda: self._on_socket(worker))
         if worker.sentinel is not None:
@@ -318,24 +251,13 @@ class Pool:
         self._send(worker, Kind.SETUP, 0, self._setup)
 
     def _start_failed(self, error: BaseException | None) -> None:
-        self._n_failed_starts += 1
-        self._start_error = error or self._start_error
-        pause = _BACK_OFF_S * 2 ** (self._n_failed_starts - 1)
-        self._next_start_at = time.monotonic() + pause
-        if self._n_failed_starts >= MAX_FAILED_STARTS:
+        self._starts.note_failure(error)
+        if self._starts.are_hopeless:
             self._give_up()
 
     def _give_up(self) -> None:
-        cause = self._start_error
-        why = f": {cause!r}" if cause is not None else ""
-        message = (
-            f"no worker process came up in {self._n_failed_starts} attempts in a row{why}; look at "
-            f"the initializer and at what the workers printed, then make a new executor"
-        )
-        broken = WorkerStartError(message, attempts=self._n_failed_starts)
-        broken.__cause__ = cause
         with self._lock:
-            self._broken = broken
+            self._broken = broken = self._starts.error()
             futures, self._waiting = list(self._waiting), deque()
         for future in futures:
             if future.set_running_or_notify_cancel():
@@ -344,7 +266,7 @@ class Pool:
             if worker.call is None:
                 self._end(worker)
 
-    def _ask_to_leave(self, worker: _Worker) -> None:
+    def _ask_to_leave(self, worker: Handle) -> None:
         """Let a worker go that has nothing to do."""
         if worker in self._idle:
             self._idle.remove(worker)
@@ -358,7 +280,7 @@ class Pool:
                 self._end(worker)
                 return
 
-    def _end(self, worker: _Worker) -> None:
+    def _end(self, worker: Handle) -> None:
         """End a worker with its children, in a thread, since that takes time."""
         if worker.is_being_ended:
             return
@@ -376,18 +298,18 @@ class Pool:
 
         threading.Thread(target=body, name="amltk-pool-end", daemon=True).start()
 
-    def _ended(self, worker: _Worker) -> None:
+    def _ended(self, worker: Handle) -> None:
         worker.was_ended = True
         self._bury_if_dead(worker)
 
-    def _bury_if_dead(self, worker: _Worker) -> None:
+    def _bury_if_dead(self, worker: Handle) -> None:
         """Report and replace a worker that has ended; leave alone one that has not."""
-        if worker not in self._workers or not self._has_ended(worker):
+        if worker not in self._workers or not worker.has_ended():
             return
         if worker.is_being_ended and not worker.was_ended:
             return  # its children are still being ended: the call is not over before they are
         self._read(worker)  # what it said last counts
-        _kill_group(worker.process.pid)
+        worker.kill_group()
         exit_code = worker.process.poll()
         self._forget(worker)
         call, worker.call = worker.call, None
@@ -396,16 +318,7 @@ class Pool:
         elif not worker.is_ready and not worker.is_being_ended:
             self._start_failed(None)
 
-    def _has_ended(self, worker: _Worker) -> bool:
-        # Asked without collecting where that is possible: as long as the dead process is not
-        # collected, its group's number cannot be given to strangers.
-        if worker.sentinel is not None:
-            with selectors.DefaultSelector() as look:
-                look.register(worker.sentinel, selectors.EVENT_READ)
-                return bool(look.select(0))
-        return worker.process.poll() is not None
-
-    def _forget(self, worker: _Worker) -> None:
+    def _forget(self, worker: Handle) -> None:
         with self._lock:
             self._workers.remove(worker)
         if worker in self._idle:
@@ -414,11 +327,9 @@ class Pool:
             self._selector.unregister(worker.channel.sock)
         if worker.sentinel is not None:
             self._selector.unregister(worker.sentinel)
-            os.close(worker.sentinel)
-        worker.channel.close()
-        worker.process.release()
+        worker.close()
 
-    def _complete_dead(self, call: PoolFuture, worker: _Worker, exit_code: int | None) -> None:
+    def _complete_dead(self, call: PoolFuture, worker: Handle, exit_code: int | None) -> None:
         if worker.channel.was_not_read and self._take_back(call, worker.payload):
             return
         if self._decide(call):
@@ -437,7 +348,7 @@ class Pool:
 
     # ------------------------------------------------------------------------- calls
 
-    def _feed(self, worker: _Worker) -> bool:
+    def _feed(self, worker: Handle) -> bool:
         """Give a worker the next call; tell whether there was one."""
         while True:
             try:
@@ -460,18 +371,18 @@ class Pool:
         self._send(worker, Kind.CALL_KEPT, number, function.digest + payload)
         return True
 
-    def _send(self, worker: _Worker, kind: Kind, number: int, payload: bytes) -> None:
+    def _send(self, worker: Handle, kind: Kind, number: int, payload: bytes) -> None:
         with suppress(OSError):  # it died: its socket and its sentinel tell
             worker.channel.send(kind, number, payload)
         if worker.channel.wants_to_write():
             self._watch(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
-    def _watch(self, worker: _Worker, events: int) -> None:
+    def _watch(self, worker: Handle, events: int) -> None:
         sock = worker.channel.sock
         with suppress(KeyError):
             self._selector.modify(sock, events, self._selector.get_key(sock).data)
 
-    def _on_socket(self, worker: _Worker) -> None:
+    def _on_socket(self, worker: Handle) -> None:
         if worker.channel.wants_to_write():
             with suppress(OSError):
                 worker.channel.flush()
@@ -483,7 +394,7 @@ class Pool:
         if not is_open:
             self._on_hang_up(worker)
 
-    def _read(self, worker: _Worker) -> None:
+    def _read(self, worker: Handle) -> None:
         """Read all that a dead worker has said."""
         is_open = True
         while is_open:
@@ -493,7 +404,7 @@ class Pool:
             if not frames:
                 return
 
-    def _on_hang_up(self, worker: _Worker) -> None:
+    def _on_hang_up(self, worker: Handle) -> None:
         with suppress(KeyError):
             self._selector.unregister(worker.channel.sock)
         worker.is_leaving = True
@@ -504,18 +415,19 @@ class Pool:
         self._bury_if_dead(worker)
 
     def _on_frame(
-        self, worker: _Worker, _number: int, kind: int, payload: bytes | bytearray
+        self, worker: Handle, _number: int, kind: int, payload: bytes | bytearray
     ) -> None:
         if kind == Kind.OUTCOME:
             self._on_outcome(worker, payload)
         elif kind == Kind.READY:
             worker.is_ready = True
-            self._n_failed_starts, self._next_start_at = 0, 0.0
+            self._starts.note_success()
             self._make_available(worker)
         elif kind == Kind.SETUP_FAILED:
-            _, self._start_error = unpack_outcome(payload)
+            _, error = unpack_outcome(payload)
+            self._starts.note_cause(error)
 
-    def _on_outcome(self, worker: _Worker, payload: bytes | bytearray) -> None:
+    def _on_outcome(self, worker: Handle, payload: bytes | bytearray) -> None:
         call, worker.call, worker.payload = worker.call, None, b""
         if call is None:
             return  # said by a worker after its call was written off
@@ -530,7 +442,7 @@ class Pool:
         else:
             self._complete(call, error=value)
 
-    def _make_available(self, worker: _Worker) -> None:
+    def _make_available(self, worker: Handle) -> None:
         if self._max_tasks is not None and worker.n_calls >= self._max_tasks:
             self._ask_to_leave(worker)
         elif not self._feed(worker):
@@ -561,10 +473,3 @@ class Pool:
     def _complete_cancelled(self, call: PoolFuture) -> None:
         with suppress(InvalidStateError):  # completed by a stranger: there is nobody to tell
             call._set_cancelled()
-
-
-def _kill_group(pid: int) -> None:
-    """Kill what a dead worker has left behind; it is the leader of its own group."""
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -215,13 +216,27 @@ def start_script(code, *args):
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
     }
-    return subprocess.Popen(
-        [sys.executable, *map(str, [code, *args])],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with heeded_ctrl_c():
+        return subprocess.Popen(
+            [sys.executable, *map(str, [code, *args])],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@contextmanager
+def heeded_ctrl_c():
+    """Have Ctrl-C heeded here and by programs started here, as those of a terminal do.
+
+    Tests that were started in the background ignore it, and programs inherit that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def call_while_another_runs(plugin):

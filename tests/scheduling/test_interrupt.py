@@ -15,14 +15,13 @@ from amltk import Scheduler, Task
 #: A driver has so long to end, and its workers too.
 END_S = 10
 
-#: A program gets a process group of its own, and Ctrl-C as a terminal would have it.
+#: A program gets a process group of its own, as in a terminal.
 PRELUDE = """
 import asyncio, os, signal, sys, time
 from pathlib import Path
 import support
 from amltk import Scheduler, Task
 os.setpgid(0, 0)
-signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 
 def work(name):

@@ -758,14 +758,13 @@ def test_without_wait_calls_are_ended_and_not_moved(kind, tmp_path, n_deaths):
 def test_ctrl_c_ends_everything(kind, tmp_path, calls):
     script = tmp_path / "script.py"
     script.write_text(f"""
-import os, signal, sys
+import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_executor
 from amltk import Scheduler, Task
 
 if __name__ == "__main__":
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     scheduler = test_executor.scheduler_over({kind!r})
     task = Task(test_executor.die_or_note, scheduler)
     scheduler.on_start(lambda: [task(x, sys.argv[1]) for x in {calls}])

@@ -679,15 +679,6 @@ def test_a_timeout_cancels_what_runs(tmp_path):
     assert story.told == CANCELLED
 
 
-@pytest.fixture
-def heeded_ctrl_c():
-    """Ctrl-C as in a terminal: a program that was started in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeded_ctrl_c")
 def test_ctrl_c_cancels_what_runs(tmp_path):
     path = tmp_path / "begun"
     story = Story(scheduler=Scheduler.with_processes(1))
@@ -698,7 +689,7 @@ def test_ctrl_c_cancels_what_runs(tmp_path):
 
     thread = threading.Thread(target=interrupt)
     story.scheduler.on_start(thread.start)
-    with pytest.raises(KeyboardInterrupt):
+    with support.heeded_ctrl_c(), pytest.raises(KeyboardInterrupt):
         story.run(trial_of("wait", path=str(path)))
     thread.join()
 

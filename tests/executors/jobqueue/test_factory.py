@@ -356,23 +356,23 @@ def test_a_walltime_that_is_over_costs_the_call_and_says_so(batch_system, tmp_pa
     assert re.search(r"job \d+ of Slurm: (TIMEOUT|COMPLETING)", str(error))
 
 
-def listening(process):
-    """Return the addresses at which a process of Dask listens."""
-    try:
-        command = " ".join(process.cmdline())
-        connections = process.net_connections("inet")
-    except psutil.Error:
-        return set()
-    is_dask = "distributed" in command or "_dask_cluster" in command
-    return {c.laddr.ip for c in connections if is_dask and c.status == psutil.CONN_LISTEN}
+def listening(pid):
+    """Return the addresses at which a process listens."""
+    connections = psutil.Process(pid).net_connections("inet")
+    return [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN]
 
 
 @on(TWO)
 def test_everything_of_ours_listens_on_the_interface_that_was_asked_for(batch_system, tmp_path):
     with make_executor(batch_system, 1) as executor:
         assert executor.submit(pow, 2, 5).result(60) == 32
-        addresses = {address for process in psutil.process_iter() for address in listening(process)}
-    assert addresses == {"127.0.0.1"}
+        family = executor._client.run_on_scheduler(
+            lambda dask_scheduler: [os.getpid(), *worker_families(dask_scheduler)]
+        )
+        scheduler, worker, nanny = map(listening, family)
+    assert scheduler
+    assert worker
+    assert {*scheduler, *worker, *nanny} == {"127.0.0.1"}
 
 
 @on(TWO)

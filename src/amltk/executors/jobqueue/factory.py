@@ -96,7 +96,8 @@ def _with_defaults(system: str, options: Mapping[str, Any]) -> dict[str, Any]:
     scheduler_options.update(options.get("scheduler_options") or {})
     worker_args = list(options.get("worker_extra_args") or [])
     if not any("dashboard" in str(argument) for argument in worker_args):
-        worker_args.append("--no-dashboard")  # it would listen on all addresses
+        # It would listen on all addresses, and so would what is left of it without its pages.
+        worker_args += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     prologue = [_export_path()]
     if system in ("pbs", "moab"):  # their jobs start in the home directory
         prologue.append(f"cd {shlex.quote(str(Path.cwd()))}")

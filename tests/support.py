@@ -265,6 +265,10 @@ def get_mark():
     return _mark
 
 
+#: Where Dask's dashboard may be; where it may not be anywhere, Dask takes the port 8787 all the same.
+ANY_PORT = "127.0.0.1:0"
+
+
 def free_port():
     """Return a port of loopback that nobody listens at."""
     with socket.socket() as probe:

@@ -399,14 +399,15 @@ class TestTLS:
 def has_namespaces():
     if sys.platform != "linux" or os.geteuid() != 0:
         return False
+    probe = f"amltk-probe{os.getpid()}"
     made = (
-        subprocess.run(["ip", "netns", "add", "amltk-probe"], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
         if os.access("/usr/sbin/ip", os.X_OK)
         else None
     )
     if made is None or made.returncode:
         return False
-    subprocess.run(["ip", "netns", "del", "amltk-probe"], check=True)
+    subprocess.run(["ip", "netns", "del", probe], check=True)
     return True
 
 
@@ -415,7 +416,8 @@ def other_host():
     """A host beside this one: a network namespace, joined by a cable; yields both addresses."""
     if not has_namespaces():
         pytest.skip("network namespaces need root on Linux, and the command ip")
-    name, here, there = f"amltk{os.getpid()}", "10.231.77.1", "10.231.77.2"
+    network = f"10.231.{os.getpid() % 256}"  # of this test process alone
+    name, here, there = f"amltk{os.getpid()}", f"{network}.1", f"{network}.2"
     cable, far = f"v{os.getpid()}a", f"v{os.getpid()}b"
     commands = [
         f"ip netns add {name}",
@@ -455,7 +457,7 @@ class TestOtherHosts:
         name, here, there = other_host
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         with distributed.LocalCluster(
-            n_workers=0, host=here, dashboard_address=None, protocol="tcp"
+            n_workers=0, host=here, dashboard_address=support.ANY_PORT, protocol="tcp"
         ) as cluster:
             worker = subprocess.Popen(
                 [

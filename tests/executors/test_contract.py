@@ -4,6 +4,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+import support
 
 from amltk.executors.processes.executor import ProcessExecutor
 from amltk.executors.sequential import SequentialExecutor
@@ -74,7 +75,7 @@ def dask_client():
             n_workers=1,
             threads_per_worker=2,
             processes=False,
-            dashboard_address=None,
+            dashboard_address=support.ANY_PORT,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -67,7 +67,7 @@ LOOPBACK = {
     "threads_per_worker": 1,
     "protocol": "tcp",
     "host": "127.0.0.1",
-    "dashboard_address": None,
+    "dashboard_address": "127.0.0.1:0",
 }
 """
 MISMATCH = r"(?s)Traceback .*CallbackArgumentsError: .*hello.*\bh\b.*\n"

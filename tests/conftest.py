@@ -4,7 +4,6 @@ import gc
 import threading
 import time
 
-import psutil
 import pytest
 from family import children
 from hypothesis import settings
@@ -37,12 +36,6 @@ def nothing_is_left_over(request):
         gc.collect()
         time.sleep(0.02)
     pytest.fail(f"left over: {left}")
-
-
-@pytest.fixture
-def count_descriptors():
-    """Return a function that counts the open file descriptors of this process."""
-    return lambda: psutil.Process().num_fds()
 
 
 @pytest.fixture

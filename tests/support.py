@@ -1,6 +1,7 @@
 """Functions that tests hand to workers, and ways to wait."""
 
 import ctypes
+import gc
 import importlib.util
 import os
 import pickle
@@ -199,6 +200,36 @@ def check_that_no_callback_ends_the_engine(executor, path):
     Path(path).touch()
     wait_until(lambda: told == [future])
     assert executor.submit(double, 2).result(20) == 4
+
+
+def with_room(run, has_got_there, *limits_s):
+    """Run calls with a limit of time that leaves them the room to get where it shall meet them.
+
+    Their time has their start in it, which takes longer beside other work; so limits are tried out,
+    each longer than the one before it. Returns what ``run`` returned.
+    """
+    for limit_s in limits_s:
+        outcome = run(limit_s)
+        if has_got_there():
+            return outcome
+    raise AssertionError(f"the calls did not get there in {limits_s[-1]} s")
+
+
+def descriptors_kept(action, times):
+    """Return how many more files are open when something was done so often than after the first time.
+
+    What leaks keeps one each time, at least. What the interpreter or a library opens when it first
+    needs it is no leak, and neither is what is garbage of another test.
+    """
+    import psutil
+
+    action()
+    gc.collect()
+    before = psutil.Process().num_fds()
+    for _ in range(times):
+        action()
+    gc.collect()
+    return psutil.Process().num_fds() - before
 
 
 def is_alive(pid):

@@ -76,6 +76,19 @@ def kept_of_calls(executor):
     return executor._client.run_on_scheduler(look)
 
 
+def wait_until_both_workers_are_up(executor):
+    """Wait for the one that comes back, where a test before this one has killed it."""
+    support.wait_until(lambda: len(worker_pids(executor)) == 2, 30)
+
+
+def hold(folder, name):
+    """Note the process that runs this, and when, and wait until all may go on."""
+    note = f"{os.getpid()} {time.time_ns()}"
+    support.write_atomically(folder / name, note)
+    support.wait_for_file(folder / "go on")
+    return note
+
+
 def die_at_three(how):
     def work(x):
         if x == 3:
@@ -173,14 +186,17 @@ class TestDeaths:
 class TestCancel:
     def test_a_running_call_is_ended_with_its_worker_and_no_other(self, dask_executor, tmp_path):
         beat = tmp_path / "beat"
+        wait_until_both_workers_are_up(dask_executor)
         running = dask_executor.submit(support.heartbeat, beat)
-        other = dask_executor.submit(lambda: (time.sleep(2), "fine")[1])
+        other = dask_executor.submit(hold, tmp_path, "other")
         support.wait_for_file(beat)
+        support.wait_for_file(tmp_path / "other")
 
         assert running.cancel()
         assert running.cancelled()
         last = beat.read_text()
-        assert other.result(30) == "fine"
+        (tmp_path / "go on").touch()
+        assert other.result(30) == support.wait_for_file(tmp_path / "other")
         assert beat.read_text() == last
         assert dask_executor.submit(pow, 2, 5).result(30) == 32
 
@@ -191,26 +207,30 @@ class TestCancel:
         assert not future.cancel_pending()
 
     def test_a_cancelled_call_never_runs(self, dask_executor, tmp_path):
-        blockers = [dask_executor.submit(time.sleep, 1) for _ in range(2)]
-        futures = [
-            dask_executor.submit(support.note_and_return, str(tmp_path), x) for x in range(10)
-        ]
+        go_on, noted = tmp_path / "go on", tmp_path / "noted"
+        noted.mkdir()
+        blockers = [dask_executor.submit(support.wait_for_file, go_on) for _ in range(2)]
+        futures = [dask_executor.submit(support.note_and_return, str(noted), x) for x in range(10)]
         time.sleep(0.3)
         said = [future.cancel() for future in futures]
+        go_on.touch()
         for blocker in blockers:
             blocker.result(30)
         done = dask_executor.submit(pow, 2, 5)
         assert done.result(30) == 32
         assert said == [True] * 10
-        assert not list(tmp_path.iterdir())
+        assert not list(noted.iterdir())
 
-    def test_beside_other_calls_in_the_same_worker_it_is_refused(self, distributed):
+    def test_beside_other_calls_in_the_same_worker_it_is_refused(self, distributed, tmp_path):
         with dask_factory(n_workers=1, threads_per_worker=2)() as executor:
             assert not executor.traits.ends_running_calls
-            futures = [executor.submit(time.sleep, 2) for _ in range(2)]
-            time.sleep(1)
+            futures = [executor.submit(hold, tmp_path, name) for name in ("one", "two")]
+            for name in ("one", "two"):
+                support.wait_for_file(tmp_path / name)
             assert [future.cancel() for future in futures] == [False, False]
-            assert [future.result(30) for future in futures] == [None, None]
+            (tmp_path / "go on").touch()
+            for name, future in zip(("one", "two"), futures, strict=True):
+                assert future.result(30) == support.wait_for_file(tmp_path / name)
 
 
 class TestCalls:
@@ -306,8 +326,10 @@ class TestCallbacks:
         support.check_that_no_callback_ends_the_engine(dask_executor, tmp_path / "go")
         assert "EndOfAllError" in caplog.text
 
-    def test_cancelling_there_says_that_it_cannot_wait_for_the_answer(self, dask_executor):
-        raised = []
+    def test_cancelling_there_says_that_it_cannot_wait_for_the_answer(
+        self, dask_executor, tmp_path
+    ):
+        raised, go_on = [], tmp_path / "go on"
 
         def cancel(_):
             with pytest.raises(
@@ -316,13 +338,15 @@ class TestCallbacks:
                 other.cancel()
             raised.append(info.value)
 
-        other = dask_executor.submit(time.sleep, 1)
+        wait_until_both_workers_are_up(dask_executor)
+        other = dask_executor.submit(support.wait_for_file, go_on)
         done = dask_executor.submit(time.sleep, 0.3)
         done.add_done_callback(cancel)
         done.add_done_callback(lambda future: raised.append(future.cancel()))
         support.wait_until(lambda: len(raised) == 2, 30)
         assert raised[1] is False
-        assert other.result(30) is None
+        go_on.touch()
+        assert other.result(30) == ""
 
 
 class TestClusters:

@@ -655,20 +655,24 @@ def test_a_run_that_is_stopped_without_waiting_cancels_what_runs_and_what_waits(
     assert len(story.cancelled) == 5
 
 
-def hold_until(trial, path):
+def hold_until(trial, begun, go_on):
     with trial.begin():
-        support.wait_until(Path(path).exists)
+        begun.touch()
+        support.wait_until(go_on.exists)
     return trial.success()
 
 
 def test_a_run_that_is_stopped_and_waits_reports_what_runs_and_cancels_what_waits(tmp_path):
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
     story = Story(hold_until, Scheduler.with_threads(1))
-    story.scheduler.on_finishing((tmp_path / "go on").touch)
-    story.task.on_submitted(story.scheduler.stop, limit=1)
-    story.run(*(trial_of(name=f"{i}") for i in range(4)), args=(tmp_path / "go on",))
+    thread = stop_when_begun(story, begun)
+    # Not before all are cancelled that wait: the thread would take one of them.
+    story.task.on_cancelled(lambda _: len(story.cancelled) == 3 and go_on.touch())
+    story.run(*(trial_of(name=f"{i}") for i in range(4)), args=(begun, go_on))
+    thread.join()
 
-    assert len(story.cancelled) >= 3
-    assert {trial.name for trial in story.cancelled} >= {"1", "2", "3"}
+    assert [report.name for report in story.reports] == ["0"]
+    assert {trial.name for trial in story.cancelled} == {"1", "2", "3"}
 
 
 def test_a_timeout_cancels_what_runs(tmp_path):

@@ -9,8 +9,10 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
+import runs
 import support
 
 from amltk import CallLimiter, Comm, Event, Scheduler, Task
@@ -65,14 +67,7 @@ def connected(function, scheduler, kind=Task, **options):
     return task, seen
 
 
-def run(task, *calls, timeout=40, **options):
-    """Run calls and return their futures."""
-    futures = []
-    start = task.scheduler.on_start(lambda: futures.extend(task(*call) for call in calls))
-    code = task.scheduler.run(timeout=timeout, end_on_exception=False, **options)
-    task.scheduler.on_start.remove(start)
-    assert code is not Scheduler.ExitCode.TIMEOUT
-    return futures
+run = partial(runs.run_calls, end_on_exception=False)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

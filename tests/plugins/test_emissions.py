@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import runs
 import support
 
 from amltk import Scheduler, SequentialExecutor, Task
@@ -53,10 +55,8 @@ def try_network():
 
 def run(scheduler, tasks_and_calls):
     """Run calls and return what became of them."""
-    futures = []
-    scheduler.on_start(lambda: futures.extend(task(*args) for task, *args in tasks_and_calls))
-    scheduler.run(end_on_exception=False)
-    return [future.exception() or future.result() for future in futures]
+    calls = [partial(*one) for one in tasks_and_calls]
+    return runs.outcomes_of(runs.run_all(scheduler, calls, end_on_exception=False))
 
 
 def rows_of(folder):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import runs
 import support
 
 from amltk import CallLimiter, Scheduler, Task
@@ -106,14 +107,6 @@ def listen(task):
     return told
 
 
-def run_calls(task, *calls):
-    """Run calls on an engine and return their futures."""
-    futures = []
-    task.scheduler.on_start(lambda: futures.extend(task(*call) for call in calls))
-    assert task.scheduler.run(timeout=50) is ExitCode.EXHAUSTED
-    return futures
-
-
 def errors(n):
     return [ValueError(f"no {i}") for i in range(1, n + 1)]
 
@@ -130,7 +123,7 @@ class TestEngines:
         task = Task(die_first, ENGINES[name](stack), plugins=Retry())
         told, retries = listen(task), []
         task.on(Retry.F_RETRIED, lambda *retry: retries.append(retry))
-        (future,) = run_calls(task, (str(tmp_path), 7))
+        (future,) = runs.run_calls(task, (str(tmp_path), 7))
         assert future.result() == 7
         assert told == ["F_SUBMITTED", *RETRIED, "DONE", "RETURNED"]
         assert retries[0][:2] == (future, 1)
@@ -140,7 +133,7 @@ class TestEngines:
     def test_a_call_that_raised_runs_again_as_the_same_call(self, name, tmp_path, stack):
         task = Task(fail_first, ENGINES[name](stack), plugins=Retry(on=LookupError))
         told = listen(task)
-        futures = run_calls(task, (str(tmp_path), 1), (str(tmp_path), 2))
+        futures = runs.run_calls(task, (str(tmp_path), 1), (str(tmp_path), 2))
         assert [future.result() for future in futures] == [1, 2]
         assert [future.number for future in futures] == [0, 1]
         assert [told.count(name) for name in ("F_SUBMITTED", "RETRIED", "DONE")] == [2, 2, 2]
@@ -172,7 +165,7 @@ class TestEngines:
             threads[0].start()
 
         threads = []
-        (future,) = run_calls(task, (str(tmp_path),))
+        (future,) = runs.run_calls(task, (str(tmp_path),))
         threads[0].join()
         assert future.cancelled()
         assert told == ["F_SUBMITTED", *RETRIED, "F_CANCELLED"]
@@ -398,7 +391,7 @@ class TestDeciding:
 
     def test_each_call_has_its_own_retries(self, sequential, tmp_path):
         task = Task(fail_first, sequential, plugins=Retry(on=LookupError, max_retries=1))
-        futures = run_calls(task, *[(tmp_path, x) for x in range(20)])
+        futures = runs.run_calls(task, *[(tmp_path, x) for x in range(20)])
         assert [future.result() for future in futures] == list(range(20))
 
 
@@ -407,7 +400,7 @@ class TestKeeping:
         plugin, books = Retry(on=LookupError), []
         task = Task(fail_first, sequential, plugins=plugin)
         sequential.on_start(lambda: books.append(sequential._run._book))
-        run_calls(task, *[(tmp_path, x % 50) for x in range(1000)])
+        runs.run_calls(task, *[(tmp_path, x % 50) for x in range(1000)])
         kept = [plugin._n_retries, books[0]._resting, books[0]._futures, task.futures()]
         assert [len(one) for one in kept] == [0, 0, 0, 0]
         assert task.event_counts[Retry.RETRIED] == 50

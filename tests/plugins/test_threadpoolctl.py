@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import ClassVar
 
 import pytest
+import runs
 import support
 
 from amltk import Scheduler, Task
@@ -59,12 +61,8 @@ def child_says():
 
 def outcomes(scheduler, *calls):
     """Run calls one after the other and return what became of them."""
-    futures = []
-    scheduler.on_start(
-        lambda: futures.extend(task(*args, **kwargs) for task, args, kwargs in calls)
-    )
-    scheduler.run(end_on_exception=False)
-    return [future.exception() or future.result() for future in futures]
+    submitting = [partial(task, *args, **kwargs) for task, args, kwargs in calls]
+    return runs.outcomes_of(runs.run_all(scheduler, submitting, end_on_exception=False))
 
 
 @pytest.fixture

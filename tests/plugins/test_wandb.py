@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import runs
 import support
 import wandb_files
 
@@ -116,13 +117,8 @@ def plugin(tmp_path):
     assert plugin.wait(60)
 
 
-def run_calls(scheduler, task, *calls):
-    """Run calls; return what became of them in their order."""
-    futures = []
-    scheduler.on_start(lambda: futures.extend(task(*call) for call in calls))
-    code = scheduler.run(end_on_exception=False, timeout=50)
-    assert code is Scheduler.ExitCode.EXHAUSTED
-    return [future.exception() or future.result() for future in futures]
+def outcomes_of(task, *calls):
+    return runs.outcomes_of(runs.run_calls(task, *calls, end_on_exception=False))
 
 
 def trials(*configs):
@@ -138,7 +134,7 @@ def test_a_trial_has_a_run_with_config_metrics_summary_status_and_time(
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
     trial = Trial("first", {"x": 4, "deep": {"lr": 0.1}}, seed=7, fidelities={"epochs": 3})
 
-    run_calls(sequential, task, (trial,))
+    outcomes_of(task, (trial,))
 
     run = wandb_files.read_finished(tmp_path, 1)["first"]
     assert (run.project, run.group, run.job_type, run.tags) == (
@@ -171,7 +167,7 @@ def test_a_trial_has_a_run_with_config_metrics_summary_status_and_time(
 def test_a_trial_that_failed_says_why(sequential, plugin, tmp_path):
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
-    run_calls(sequential, task, *trials({"x": 1, "how": "fail"}))
+    outcomes_of(task, *trials({"x": 1, "how": "fail"}))
 
     run = wandb_files.read_finished(tmp_path, 1)["trial-0"]
     assert run.exit_code == 1
@@ -191,7 +187,7 @@ def test_a_trial_that_raised_in_its_block_is_crashed_with_what_was_measured(
 ):
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(sequential, task, *trials({"x": 1, "how": "raise inside"}))
+    [report] = outcomes_of(task, *trials({"x": 1, "how": "raise inside"}))
 
     run = wandb_files.read_finished(tmp_path, 1)["trial-0"]
     assert run.exit_code == 1
@@ -208,7 +204,7 @@ def return_nothing(trial):
 def test_a_trial_without_a_report_is_crashed(sequential, plugin, tmp_path):
     task = Trial.Task(return_nothing, sequential, plugins=plugin.trial_tracker())
 
-    run_calls(sequential, task, *trials({"x": 1}))
+    outcomes_of(task, *trials({"x": 1}))
 
     run = wandb_files.read_finished(tmp_path, 1)["trial-0"]
     assert (run.exit_code, run.summary["trial/status"]) == (1, "crashed")
@@ -218,7 +214,7 @@ def test_a_trial_without_a_report_is_crashed(sequential, plugin, tmp_path):
 def test_a_trial_that_raised_is_crashed_and_its_error_names_the_run(sequential, plugin, tmp_path):
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
-    [error] = run_calls(sequential, task, *trials({"x": 1, "how": "raise"}))
+    [error] = outcomes_of(task, *trials({"x": 1, "how": "raise"}))
 
     run = wandb_files.read_finished(tmp_path, 1)["trial-0"]
     assert run.exit_code == 1
@@ -230,7 +226,7 @@ def test_a_trial_that_raised_is_crashed_and_its_error_names_the_run(sequential, 
 def test_what_comes_back_says_which_run_it_was(sequential, plugin):
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(sequential, task, *trials({"x": 1}))
+    [report] = outcomes_of(task, *trials({"x": 1}))
 
     tracked = report.trial.plugins["wandb"]
     assert tracked == Tracked(tracked.id, complete=True)
@@ -256,7 +252,7 @@ def test_a_trial_may_be_given_by_name(sequential, plugin, tmp_path):
 def test_a_function_uses_its_run_as_it_would_use_one_of_wandb(sequential, plugin, tmp_path):
     task = Trial.Task(use_everything, sequential, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(sequential, task, (Trial("all", {"lr": 0.5}),))
+    [report] = outcomes_of(task, (Trial("all", {"lr": 0.5}),))
     used = report.trial.summary["used"]
 
     run = wandb_files.read_finished(tmp_path, 1)["all"]
@@ -271,7 +267,7 @@ def test_the_same_uses_go_on_without_effect_when_nothing_is_tracked(sequential):
         use_everything, sequential, plugins=WandbPlugin("p", mode="disabled").trial_tracker()
     )
 
-    [report] = run_calls(sequential, task, (Trial("all", {"lr": 0.5}),))
+    [report] = outcomes_of(task, (Trial("all", {"lr": 0.5}),))
 
     assert report.trial.summary["used"][1:] == ["all", 0.2, 0.2, 1.0, None]
     assert wandb.run is None
@@ -280,7 +276,7 @@ def test_the_same_uses_go_on_without_effect_when_nothing_is_tracked(sequential):
 def test_a_trial_can_be_pickled_and_copied_in_the_function(sequential, plugin, tmp_path):
     task = Trial.Task(pickle_and_return, sequential, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(sequential, task, (Trial("copied", {}),))
+    [report] = outcomes_of(task, (Trial("copied", {}),))
 
     assert copy.deepcopy(report).metrics == {"a": 1}
     assert wandb_files.read_finished(tmp_path, 1)["copied"].exit_code == 0
@@ -293,7 +289,7 @@ def test_forty_trials_over_four_workers_are_all_there_and_none_is_mixed(plugin, 
     hows = {7: "raise", 13: "kill", 20: "fail", 28: "kill", 33: "raise inside"}
     configs = [{"x": x, "how": hows.get(x)} for x in range(40)]
 
-    run_calls(scheduler, task, *trials(*configs))
+    outcomes_of(task, *trials(*configs))
     assert plugin.wait(60)
 
     runs = wandb_files.read_finished(tmp_path, 40)
@@ -316,7 +312,7 @@ def test_trials_in_threads_are_not_mixed(plugin, tmp_path):
     scheduler = Scheduler.with_threads(4)
     task = Trial.Task(train, scheduler, plugins=plugin.trial_tracker())
 
-    run_calls(scheduler, task, *trials(*({"x": x} for x in range(12))))
+    outcomes_of(task, *trials(*({"x": x} for x in range(12))))
 
     runs = wandb_files.read_finished(tmp_path, 12)
     for x in range(12):
@@ -350,7 +346,7 @@ def test_a_trial_that_cannot_be_sent_has_a_run_too(plugin, tmp_path):
     scheduler = Scheduler.with_processes(1)
     task = Trial.Task(train, scheduler, plugins=plugin.trial_tracker())
 
-    run_calls(scheduler, task, (Trial("lock", {"x": threading.Lock()}),))
+    outcomes_of(task, (Trial("lock", {"x": threading.Lock()}),))
     assert plugin.wait(60)
 
     run = wandb_files.read_finished(tmp_path, 1)["lock"]
@@ -368,7 +364,7 @@ def test_a_trial_that_reaches_a_limit_is_finished_by_the_driver(plugin, tmp_path
     task = Trial.Task(train, scheduler, plugins=[limits, plugin.trial_tracker()])
     endless = {"x": 1, "how": "wait", "path": str(tmp_path / "started")}
 
-    run_calls(scheduler, task, *trials({"x": 0}, endless, {"x": 2, "how": "raise"}))
+    outcomes_of(task, *trials({"x": 0}, endless, {"x": 2, "how": "raise"}))
     assert plugin.wait(60)
 
     runs = wandb_files.read_finished(tmp_path, 3)
@@ -404,7 +400,7 @@ def test_a_wandb_that_cannot_open_runs_is_reported_once_and_tried_once(
     monkeypatch.setattr(wandb, "init", refuse)
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
-    reports_ = run_calls(sequential, task, *trials(*({"x": x} for x in range(5))))
+    reports_ = outcomes_of(task, *trials(*({"x": x} for x in range(5))))
     assert plugin.wait(60)
 
     assert [report.metrics["accuracy"] for report in reports_] == [x / 100 for x in range(5)]
@@ -423,7 +419,7 @@ def test_a_wandb_without_a_key_is_reported_and_trials_go_on(
     plugin = WandbPlugin("project", mode="online", dir=tmp_path)
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(sequential, task, *trials({"x": 1}))
+    [report] = outcomes_of(task, *trials({"x": 1}))
     assert plugin.wait(60)
 
     assert report.status is Trial.Status.SUCCESS
@@ -440,7 +436,7 @@ def test_a_network_that_is_not_there_delays_a_thousand_trials_once(
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
     begun = time.monotonic()
 
-    outcomes = run_calls(sequential, task, *trials(*({"x": x} for x in range(1000))))
+    outcomes = outcomes_of(task, *trials(*({"x": x} for x in range(1000))))
     assert time.monotonic() - begun < 20
     assert plugin.wait(60)
 
@@ -457,7 +453,7 @@ def test_a_wandb_that_hangs_delays_a_trial_by_no_more_than_the_bound(
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
     begun = time.monotonic()
 
-    outcomes = run_calls(sequential, task, *trials({"x": 1}, {"x": 2}))
+    outcomes = outcomes_of(task, *trials({"x": 1}, {"x": 2}))
     took_s = time.monotonic() - begun
     released.set()
 
@@ -477,7 +473,7 @@ def test_a_run_that_hangs_is_left_behind_and_no_other_one_is_tried(
     )
     task = Trial.Task(train, sequential, plugins=plugin.trial_tracker())
 
-    outcomes = run_calls(sequential, task, *trials({"x": 1}, {"x": 2}))
+    outcomes = outcomes_of(task, *trials({"x": 1}, {"x": 2}))
     released.set()
     assert plugin.wait(60)
 
@@ -555,7 +551,7 @@ def test_a_worker_without_wandb_does_its_trials_and_the_driver_writes_them(
     scheduler = Scheduler.with_processes(1, initializer=hide_wandb)
     task = Trial.Task(forget_wandb, scheduler, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(scheduler, task, (Trial("there", {}),))
+    [report] = outcomes_of(task, (Trial("there", {}),))
     assert plugin.wait(60)
 
     assert report.metrics == {"tracked": 0.0}
@@ -600,7 +596,7 @@ def test_a_wrong_use_of_the_run_is_reported_and_costs_only_itself(
 ):
     task = Trial.Task(misuse, sequential, plugins=plugin.trial_tracker())
 
-    [report] = run_calls(sequential, task, (Trial("wrong", {}),))
+    [report] = outcomes_of(task, (Trial("wrong", {}),))
 
     assert report.trial.summary["used"] is True
     assert wandb_files.read_finished(tmp_path, 1)["wrong"].rows[0]["loss"] == 2
@@ -626,7 +622,7 @@ def test_a_thread_that_waits_tells_its_own_timeout_from_that_of_the_function():
 def test_a_call_has_a_run_with_arguments_duration_and_outcome(sequential, plugin, tmp_path):
     task = Task(support.add, sequential, plugins=plugin.task_tracker())
 
-    run_calls(sequential, task, (1, 2), (3,))
+    outcomes_of(task, (1, 2), (3,))
 
     runs = wandb_files.read_finished(tmp_path, 2)
     assert runs["add 0"].config.items() >= {"x": 1, "y": 2}.items()
@@ -716,7 +712,7 @@ def test_the_scheduler_does_not_wait_for_a_wandb_that_hangs(sequential, tmp_path
     plugin.scheduler_tracker(sequential)
     begun = time.monotonic()
 
-    assert run_calls(sequential, task, (1,), (2,)) == [2, 4]
+    assert outcomes_of(task, (1,), (2,)) == [2, 4]
 
     assert time.monotonic() - begun < 10
     assert not plugin.wait(0.01)

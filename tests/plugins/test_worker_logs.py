@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
+import runs
 import support
 
 from amltk import Comm, Scheduler, Task
@@ -43,13 +45,7 @@ def heard_of(task):
     return records, lines
 
 
-def run(task, *calls, **options):
-    futures = []
-    start = task.scheduler.on_start(lambda: futures.extend(task(*call) for call in calls))
-    code = task.scheduler.run(timeout=40, end_on_exception=False, **options)
-    task.scheduler.on_start.remove(start)
-    assert code is not Scheduler.ExitCode.TIMEOUT
-    return futures
+run = partial(runs.run_calls, end_on_exception=False)
 
 
 def logged(function, scheduler=None, **options):

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import runs
 import support
 
 from amltk import Event, Scheduler, Task, TaskPlugin
@@ -14,10 +15,7 @@ from amltk.testing import ManualExecutor, VirtualClock
 
 def results_of(task, *calls):
     """Run the calls and return what came back, refused ones as ``None``."""
-    futures = []
-    task.scheduler.on_start(lambda: futures.extend(task(*call) for call in calls))
-    task.scheduler.run()
-    return [future and future.result() for future in futures]
+    return runs.outcomes_of(runs.run_calls(task, *calls))
 
 
 class Append(TaskPlugin):

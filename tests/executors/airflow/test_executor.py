@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+import runs
 import support
 
 from amltk import Scheduler, Task
@@ -48,18 +49,6 @@ class TestAirflow(ExecutorContract):
     @pytest.fixture
     def executor(self, airflow_executor):
         return airflow_executor
-
-
-def run_calls(scheduler, function, arguments, **options):
-    """Run a call for each argument; return results and exceptions as they came."""
-    task = Task(function, scheduler)
-    results, errors = [], []
-    task.on_returned(results.append)
-    task.on_exception(errors.append)
-    scheduler.on_start(lambda: [task(argument) for argument in arguments])
-    code = scheduler.run(timeout=250, end_on_exception=False, **options)
-    assert code is Scheduler.ExitCode.EXHAUSTED
-    return results, errors
 
 
 def note_pid_and_wait(folder, seconds):
@@ -131,10 +120,11 @@ class TestOutcomes:
     def test_nothing_is_left_in_the_store(self, airflow):
         scheduler = Scheduler.with_airflow(**airflow.options)
         before = set(airflow.store.iterdir())
-        results, _ = run_calls(scheduler, support.double, [1, 2])
-        again, _ = run_calls(scheduler, support.double, [])
-        assert sorted(results) == [2, 2, 4, 4]
-        assert again == []
+        for _ in range(2):
+            results, errors = runs.results_and_errors(
+                scheduler, support.double, [1, 2], timeout=250
+            )
+            assert (sorted(results), errors) == ([2, 4], [])
         assert set(airflow.store.iterdir()) == before
 
     def test_runs_can_be_forgotten(self, airflow):
@@ -385,7 +375,9 @@ class TestSize:
     @pytest.mark.slow
     def test_a_hundred_calls(self, airflow):
         scheduler = Scheduler.with_airflow(**airflow.options)
-        results, errors = run_calls(scheduler, support.double, range(100))
+        results, errors = runs.results_and_errors(
+            scheduler, support.double, range(100), timeout=250
+        )
         assert sorted(results) == [2 * x for x in range(100)]
         assert not errors
 

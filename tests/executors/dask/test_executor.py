@@ -10,6 +10,7 @@ import time
 
 import psutil
 import pytest
+import runs
 import support
 
 from amltk import Scheduler, Task
@@ -40,17 +41,8 @@ class TestBorrowedDaskClient(ExecutorContract):
         assert dask_client.status == "running"
 
 
-def run_calls(executor, function, arguments, **options):
-    """Run a call for each argument; return results and exceptions as they came."""
-    scheduler = Scheduler(executor)
-    task = Task(function, scheduler)
-    results, errors = [], []
-    task.on_returned(results.append)
-    task.on_exception(errors.append)
-    scheduler.on_start(lambda: [task(argument) for argument in arguments])
-    code = scheduler.run(timeout=50, end_on_exception=False, **options)
-    assert code is Scheduler.ExitCode.EXHAUSTED
-    return results, errors
+def run_calls(executor, function, arguments):
+    return runs.results_and_errors(Scheduler(executor), function, arguments)
 
 
 def worker_pids(executor):

@@ -11,9 +11,10 @@ import time
 
 import psutil
 import pytest
+import runs
 import support
 
-from amltk import Scheduler, Task
+from amltk import Scheduler
 from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
 from amltk.executors.ray.executor import RayExecutor, ray_factory
 from amltk.testing.contracts import ExecutorContract
@@ -34,17 +35,8 @@ class TestRay(ExecutorContract):
         return ray_executor
 
 
-def run_calls(executor, function, arguments, **task_options):
-    """Run a call for each argument; return results and exceptions as they came."""
-    scheduler = Scheduler(executor)
-    task = Task(function, scheduler).options(**task_options)
-    results, errors = [], []
-    task.on_returned(results.append)
-    task.on_exception(errors.append)
-    scheduler.on_start(lambda: [task(argument) for argument in arguments])
-    code = scheduler.run(timeout=100, end_on_exception=False)
-    assert code is Scheduler.ExitCode.EXHAUSTED
-    return results, errors
+def run_calls(executor, function, arguments, **options):
+    return runs.results_and_errors(Scheduler(executor), function, arguments, timeout=100, **options)
 
 
 class TestDeaths:
@@ -108,7 +100,9 @@ class TestCancel:
 
 class TestOptions:
     def test_a_call_gets_what_it_needs(self, ray_executor):
-        seen, errors = run_calls(ray_executor, lambda _: time.time(), range(3), num_cpus=2)
+        seen, errors = run_calls(
+            ray_executor, lambda _: time.time(), range(3), task_options={"num_cpus": 2}
+        )
         assert (len(seen), errors) == (3, [])
 
     def test_calls_that_need_all_run_one_by_one(self, ray_executor):
@@ -117,7 +111,7 @@ class TestOptions:
             time.sleep(0.2)
             return began, time.time()
 
-        spans, _ = run_calls(ray_executor, span, range(4), num_cpus=2)
+        spans, _ = run_calls(ray_executor, span, range(4), task_options={"num_cpus": 2})
         spans.sort()
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
 
@@ -125,7 +119,7 @@ class TestOptions:
         "needs", [{"num_cpus": 64}, {"num_gpus": 1}, {"memory": 1 << 50}, {"resources": {"x": 1}}]
     )
     def test_what_the_cluster_has_not_is_an_error_of_the_call(self, ray_executor, needs):
-        results, errors = run_calls(ray_executor, support.double, [1], **needs)
+        results, errors = run_calls(ray_executor, support.double, [1], task_options=needs)
         assert not results
         assert [type(error) for error in errors] == [ExecutorError]
         assert re.search(r"double needs .* which no node of the Ray cluster has", str(errors[0]))
@@ -137,7 +131,10 @@ class TestOptions:
     def test_environment_variables_of_a_call(self, ray_executor):
         environment = {"env_vars": {"AMLTK_COLOUR": "red"}}
         results, errors = run_calls(
-            ray_executor, lambda _: os.environ["AMLTK_COLOUR"], [1], runtime_env=environment
+            ray_executor,
+            lambda _: os.environ["AMLTK_COLOUR"],
+            [1],
+            task_options={"runtime_env": environment},
         )
         assert (results, errors) == (["red"], [])
 

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from amltk.events.handler import Options
 
-if TYPE_CHECKING:
-    from amltk.events.manager import EventManager
-
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Manager(Protocol):
+    """What a subscriber needs of an ``EventManager``."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in messages."""
+        ...
+
+    def register(
+        self, event: Hashable, callback: Callable[..., object], options: Options, /
+    ) -> str:
+        """Register a callback."""
+        ...
+
+    def emit(self, event: Any, /, *args: Any, **kwargs: Any) -> None:
+        """Call the callbacks of an event."""
+
+    def remove(
+        self, name_or_callback: str | Callable[..., object], event: Hashable | None, /
+    ) -> int:
+        """Remove a callback."""
+        ...
 
 
 class Subscriber(Generic[P]):
@@ -27,7 +48,7 @@ class Subscriber(Generic[P]):
 
     __slots__ = ("_manager", "event")
 
-    def __init__(self, manager: EventManager, event: Hashable) -> None:
+    def __init__(self, manager: Manager, event: Hashable) -> None:
         self._manager = manager
         self.event: Hashable = event
 
@@ -110,7 +131,7 @@ class Subscriber(Generic[P]):
             *args: Passed on to the callbacks.
             **kwargs: Passed on to the callbacks.
         """
-        self._manager.emit(self.event, *args, **kwargs)  # type: ignore[call-overload]
+        self._manager.emit(self.event, *args, **kwargs)
 
     def remove(self, name_or_callback: str | Callable[..., object]) -> int:
         """Remove a callback from this event.
@@ -132,7 +153,7 @@ class Registrar(Generic[P]):
 
     __slots__ = ("_event", "_manager", "_options")
 
-    def __init__(self, manager: EventManager, event: Hashable, options: Options) -> None:
+    def __init__(self, manager: Manager, event: Hashable, options: Options) -> None:
         self._manager = manager
         self._event = event
         self._options = options

@@ -15,7 +15,7 @@ CLUSTERS = ["slurm", "pbs", "sge", "lsf", "moab", "htcondor", "oar"]
 
 def test_there_is_one_for_each_engine_of_the_registry():
     assert {f"with_{engine}" for engine in _FACTORIES} | {"with_engine"} == {
-        name for name in vars(Constructors) if name.startswith("with_")
+        name for name in dir(Constructors) if name.startswith("with_")
     }
 
 

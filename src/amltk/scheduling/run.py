@@ -9,7 +9,7 @@
     reason to end; every few milliseconds let others of the loop have their turn
 
 Callbacks run in ``_drain`` and nowhere else, so they never run inside ``submit`` and a chain of calls
-of any length needs no stack. The coroutine of the run only waits, and ends what has to be ended.
+of any length needs no stack. The coroutine of the run only waits; ``closing`` ends what is to end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import asyncio
 import enum
 import logging
 import threading
-import warnings
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
@@ -27,11 +26,11 @@ from functools import partial
 from typing import Any
 
 from amltk.events import EventManager
-from amltk.exceptions import RunningCallsWarning
 from amltk.executors.registry import Traits, adopt
 from amltk.scheduling import happenings
 from amltk.scheduling.calls import CallBook
 from amltk.scheduling.clock import Clock, Timer
+from amltk.scheduling.closing import Closing, Terminate
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.patience import Patience
 from amltk.scheduling.policy import EXIT_CODES, STOPPING, ExitCode, Reason, RunSettings
@@ -43,15 +42,10 @@ logger: logging.Logger = logging.getLogger(__name__)
 #: How long callbacks may keep the loop before others of the loop get their turn.
 SLICE_S = 0.005
 
-#: How long an ended worker has between TERM and KILL.
-GRACE_S = 3.0
-
 #: With so many calls under way nobody waits for a single one of them: the loop then looks for
 #: completions once in a while instead of being woken for each, which costs more than the rest.
 CROWD = 64
 LOOK_S = 0.001
-
-Terminate = bool | Callable[[Executor], object]
 
 
 class Phase(enum.Enum):
@@ -143,14 +137,23 @@ class Run:
         )
         access = RunAccess(self._loop, self._thread_id, self._put_entry, self._put_entry_here)
         self._services = Services(access)
+        closing = Closing(
+            book,
+            clock=self._clock,
+            patience=self._patience,
+            terminate=self._terminate,
+            swept=self._swept,
+            settled=self._settled,
+            fail=self._fail,
+        )
         timer = self._start(book)
         try:
             await self._patience.wait_for(self._ending, until_urgency=3)
-            await self._let_calls_end(book)
+            await closing.let_calls_end(wait=self._settings.wait)
         finally:
             if timer is not None:
                 timer.cancel()
-            await self._close(book)
+            await self._close(book, closing)
         return self._outcome()
 
     def _start(self, book: CallBook) -> Timer | None:
@@ -165,65 +168,16 @@ class Run:
         self._drain()
         return timer
 
-    async def _let_calls_end(self, book: CallBook) -> None:
-        """Wait for running calls or end them, as settings and urgency say."""
-        if self._settings.wait:
-            await self._patience.wait_for(self._settled, until_urgency=1)
-        if not self._settled.done():
-            await self._end_calls(book)
-        if not await self._patience.wait_for(self._settled, until_urgency=2):
-            self._warn(book, "they could not be ended in time")
-
-    async def _end_calls(self, book: CallBook) -> None:
-        if self._terminate is False:
-            # What runs is left alone, as was asked for; what has not started is cancelled first.
-            await self._patience.wait_for(self._swept, until_urgency=2)
-            if not self._settled.done():
-                self._settled.set_result(None)
-            return
-        engine, inners = book.engine, book.mark_ending()
-        work: Callable[[], object]
-        if callable(self._terminate):
-            work = partial(self._terminate, engine.expect_end())
-        elif engine.can_end_calls:
-            work = partial(engine.end_calls, inners, GRACE_S)
-        else:
-            self._warn(book, "they cannot be ended on this engine, so the run waits for them")
-            return
-        try:
-            await self._patience.in_thread(work, until_urgency=2)
-        except BaseException as error:  # raised by the run
-            self._fail(error)
-        timer = self._clock.call_later(GRACE_S, partial(self._patience.lose, 2))
-        await self._patience.wait_for(self._settled, until_urgency=2)
-        timer.cancel()
-
-    async def _close(self, book: CallBook) -> None:
+    async def _close(self, book: CallBook, closing: Closing) -> None:
         """Close what is ours and tell that the run is over."""
         self.phase = Phase.FINISHING
         book.is_open = False
-        if book.engine.owned:
-            close = partial(book.engine.close, wait=book.n_live == 0)
-            try:
-                await self._patience.in_thread(close, until_urgency=2)
-            except BaseException as error:  # raised by the run
-                self._fail(error)
-        await self._close_services()
+        await closing.close_engine()
+        if self._services:
+            await closing.close_services(self._services)
         self._emit(happenings.FINISHED)
         self.phase = Phase.FINISHED
         book.handoff.close()
-
-    async def _close_services(self) -> None:
-        if not self._services:
-            return
-        try:
-            self._services.close()
-        except ExceptionGroup as error:  # raised by the run
-            self._fail(error)
-        # What they closed in the loop is told so in its next turn.
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._loop.call_soon(turn.set_result, None)
-        await self._patience.wait_for(turn, until_urgency=3)
 
     def _outcome(self) -> Outcome:
         reason, error = self._asked or (Reason.CANCELLED, None)
@@ -441,13 +395,6 @@ class Run:
         if self.phase is Phase.RUNNING and not self._interrupted:
             self._asked = None
             self.ask(Reason.CALLBACK_RAISED, error)
-
-    def _warn(self, book: CallBook, why: str) -> None:
-        message = f"the run has ended with calls still running ({book.n_live}): {why}"
-        try:
-            warnings.warn(message, RunningCallsWarning, stacklevel=2)
-        except RunningCallsWarning as error:  # warnings are errors here
-            self._fail(error)
 
 
 def _emit_posted(emit: Callable[..., object], arguments: tuple[Any, ...]) -> None:

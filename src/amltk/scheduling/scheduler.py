@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping
@@ -14,21 +13,22 @@ from amltk.events import Emitter, Event, Subscriber
 from amltk.exceptions import InvalidOptionError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.executors.registry import Traits, portable, traits_of
 from amltk.scheduling import happenings, live_view, policy
+from amltk.scheduling.closing import Terminate
 from amltk.scheduling.constructors import Constructors
+from amltk.scheduling.execution import conclude, execute, interruption_of
 from amltk.scheduling.future import Audience, Future
-from amltk.scheduling.interrupt import InterruptGuard, guard_interrupts
+from amltk.scheduling.interrupt import guard_interrupts
 from amltk.scheduling.policy import EndOnException, Reason, RunSettings
-from amltk.scheduling.run import Outcome, Run, Terminate
+from amltk.scheduling.run import Run
 from amltk.scheduling.services import RunAccess, S
 from amltk.scheduling.snapshot import SchedulerSnapshot
 
 if TYPE_CHECKING:
     from amltk.events import CallbackFailure
-    from amltk.scheduling.task import Task
+    from amltk.scheduling.dispatcher import Enrolled
 
 P = ParamSpec("P")
 R = TypeVar("R")
-SelfT = TypeVar("SelfT", bound="Scheduler")
 
 #: Something that shows a scheduler while the context lasts.
 View = Callable[["Scheduler"], AbstractContextManager[Any]]
@@ -97,9 +97,7 @@ class Scheduler(Constructors, Emitter):
         self._recover = recover
         self._gate: AbstractContextManager[Any] = threading.RLock()
         self._run: Run | None = None
-        self._tasks: weakref.WeakValueDictionary[int, Task[..., Any]] = (
-            weakref.WeakValueDictionary()
-        )
+        self._tasks: weakref.WeakValueDictionary[int, Enrolled] = weakref.WeakValueDictionary()
         self.event_manager.on_failure = self.callback_failed
         #: Registers callbacks for ``STARTED``.
         self.on_start: Subscriber[[]] = self.subscriber(self.STARTED)
@@ -165,10 +163,10 @@ class Scheduler(Constructors, Emitter):
             )
         )
         with self._occupied(run), guard_interrupts(run.interrupt), self._shown(display):
-            outcome = _execute(run)
+            outcome = execute(run)
         if outcome.interrupted:
             raise KeyboardInterrupt from outcome.error
-        return _conclude(outcome, raises=raises)
+        return conclude(outcome, raises=raises)
 
     async def async_run(
         self,
@@ -213,8 +211,8 @@ class Scheduler(Constructors, Emitter):
         with self._occupied(run), guard_interrupts(run.interrupt) as guard, self._shown(display):
             outcome = await run.execute()
         if outcome.interrupted:
-            raise _interruption(guard) from outcome.error
-        return _conclude(outcome, raises=raises)
+            raise interruption_of(guard) from outcome.error
+        return conclude(outcome, raises=raises)
 
     def stop(self, *_args: object, **_kwargs: object) -> None:
         """End the run; from any thread, and from any callback whatever it receives.
@@ -345,7 +343,7 @@ class Scheduler(Constructors, Emitter):
         run = self._run
         return run is not None and run.callback_failed(failure.error)
 
-    def enroll(self, task: Task[..., Any]) -> None:
+    def enroll(self, task: Enrolled) -> None:
         """Get to know a task, for ``snapshot``; it is not kept alive."""
         self._tasks[id(task)] = task
 
@@ -396,53 +394,3 @@ class _Occupied:
 
     def __exit__(self, *_exception: object) -> None:
         self._scheduler._set_run(None)
-
-
-def _execute(run: Run) -> Outcome:
-    """Execute a run in a new loop, in a thread of its own if this one has a loop running."""
-    if not _loop_is_running():
-        return _execute_here(run)
-    outcomes: list[Outcome] = []
-    errors: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            outcomes.append(_execute_here(run))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=body, name="amltk-run")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return outcomes[0]
-
-
-def _loop_is_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _execute_here(run: Run) -> Outcome:
-    # With a factory given, the runner leaves the thread's current loop alone.
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        return runner.run(run.execute())
-
-
-def _interruption(guard: InterruptGuard | None) -> BaseException:
-    if guard is not None and guard.runner_raises:
-        return asyncio.CancelledError()
-    return KeyboardInterrupt()
-
-
-def _conclude(outcome: Outcome, *, raises: bool) -> policy.ExitCode | BaseException:
-    if outcome.error is None:
-        assert outcome.code is not None  # noqa: S101 - a run without an error has a code
-        return outcome.code
-    if raises:
-        raise outcome.error
-    return outcome.error

@@ -12,8 +12,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -21,7 +20,6 @@ from typing import (
     Concatenate,
     Generic,
     ParamSpec,
-    Protocol,
     Self,
     TypeVar,
     cast,
@@ -29,21 +27,20 @@ from typing import (
 
 from amltk.events import Emitter, Event, EventManager, Subscriber
 from amltk.exceptions import InvalidCallbackError, InvalidOptionError
-from amltk.executors.registry import Traits, portable
+from amltk.executors.registry import portable
 from amltk.scheduling.attempts import check_delay
 from amltk.scheduling.batch import Batch as TaskBatch
-from amltk.scheduling.future import Audience, Future
+from amltk.scheduling.future import Future
+from amltk.scheduling.lineup import Lineup
 from amltk.scheduling.plugin import TaskPlugin
-from amltk.scheduling.services import RunAccess, S
 from amltk.scheduling.snapshot import TaskSnapshot
 
 if TYPE_CHECKING:
-    from amltk.events import CallbackFailure
+    from amltk.scheduling.dispatcher import Dispatcher
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Q = ParamSpec("Q")
-SelfT = TypeVar("SelfT", bound="Task[..., Any]")
 
 
 class _OfComm:
@@ -60,50 +57,6 @@ class _OfComm:
             f"Task(..., plugins=[Comm.Plugin()])"
         )
         raise AttributeError(message)
-
-
-class Dispatcher(Protocol):
-    """What a task needs of a scheduler."""
-
-    @property
-    def gate(self) -> AbstractContextManager[Any]:
-        """Held while a call is being submitted, so that plugins decide one call at a time."""
-        ...
-
-    def accepts_calls(self) -> bool:
-        """Tell whether calls are taken now; an error says that no run is on."""
-        ...
-
-    def dispatch(
-        self,
-        function: Any,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        *,
-        audience: Audience | None = None,
-        told: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Future[Any] | None:
-        """Hand a call to the executor."""
-
-    def post(self, emit: Callable[..., object], *arguments: Any) -> None:
-        """Have something emitted in the loop's thread."""
-
-    @property
-    def traits(self) -> Traits:
-        """What is known of the engine."""
-        ...
-
-    def service(self, key: Hashable, make: Callable[[RunAccess], S]) -> S:
-        """Return something that lives as long as the run; see ``Scheduler.service``."""
-        ...
-
-    def callback_failed(self, failure: CallbackFailure) -> bool:
-        """Hear of a callback that raised, and tell whether it has been taken care of."""
-        ...
-
-    def enroll(self, task: Task[..., Any]) -> None:
-        """Get to know a task."""
 
 
 class _Tally(Generic[R]):
@@ -194,16 +147,11 @@ class Task(Emitter, Generic[P, R]):
         self.plugins: tuple[TaskPlugin, ...] = (
             tuple(plugins) if isinstance(plugins, Iterable) else (plugins,)
         )
-        #: Inner layers first, each in the order given.
-        self._layered = sorted(self.plugins, key=_layer_of)
-        self._told_first = _overriding(self._layered, "submitted")
-        self._told_last = _overriding(self._layered, "ended")
-        self._holding = _overriding(self._layered, "hold")
-        self._retrying = _overriding(self._layered, "retry")
+        self._lineup = Lineup(self.plugins, self.name)
         #: Whether a plugin may hold an outcome back; asked by the run.
-        self.may_hold: bool = bool(self._holding)
+        self.may_hold: bool = bool(self._lineup.holding)
         #: Whether a plugin may have a call tried again; asked by the run.
-        self.may_retry: bool = bool(self._retrying)
+        self.may_retry: bool = bool(self._lineup.retrying)
         self._tally: _Tally[R] = _Tally()
         self._options: Mapping[str, Any] = {}
         self._portable = portable(function)
@@ -280,7 +228,7 @@ class Task(Emitter, Generic[P, R]):
                 return scheduler.dispatch(
                     self._portable, args, kwargs, audience=self, options=self._options
                 )
-            planned = self._plan(args, kwargs)
+            planned = self._lineup.plan(self.function, args, kwargs)
             if planned is None:
                 return None
             function, planned_args, planned_kwargs = planned
@@ -359,33 +307,15 @@ class Task(Emitter, Generic[P, R]):
             plugin.task = None  # it may be given to a task where it can work
             raise
 
-    def _plan(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None:
-        function: Callable[..., Any] = self.function
-        for plugin in self._layered:
-            planned = self._ask(plugin, "pre_submit", function, *args, **kwargs)
-            if planned is None:
-                return None
-            function, args, kwargs = planned
-        return function, args, kwargs
-
-    def _ask(self, plugin: TaskPlugin, hook: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a hook of a plugin; what it raises says whose it was."""
-        try:
-            return getattr(plugin, hook)(*args, **kwargs)
-        except BaseException as error:
-            error.add_note(f'raised by {hook} of plugin "{plugin.name}" of {self.name!r}')
-            raise
-
     # ------------------------------------------------------------------- told by the run
 
     def call_accepted(self, future: Future[R]) -> None:
         """Count a call; told by the run."""
         self._tally.n_called += 1
         self._tally.live[future] = None
-        for plugin in self._told_first:
-            self._ask(plugin, "submitted", future)
+        lineup = self._lineup
+        for plugin in lineup.told_first:
+            lineup.ask(plugin, "submitted", future)
 
     def call_retracted(self, future: Future[R]) -> None:
         """Forget a call that the executor did not take; told by the run."""
@@ -394,12 +324,14 @@ class Task(Emitter, Generic[P, R]):
 
     def call_held(self, future: Future[R], release: Callable[[], object]) -> bool:
         """Ask the plugins whether an outcome has to wait; asked by the run."""
-        return any(self._ask(plugin, "hold", future, release) for plugin in self._holding)
+        lineup = self._lineup
+        return any(lineup.ask(plugin, "hold", future, release) for plugin in lineup.holding)
 
     def call_retried(self, future: Future[R], error: BaseException) -> float | None:
         """Ask the plugins, until one has the call tried again; asked by the run."""
-        for plugin in self._retrying:
-            delay_s = self._ask(plugin, "retry", future, error)
+        lineup = self._lineup
+        for plugin in lineup.retrying:
+            delay_s = lineup.ask(plugin, "retry", future, error)
             if delay_s is not None:
                 return check_delay(delay_s, plugin.name)
         return None
@@ -407,8 +339,9 @@ class Task(Emitter, Generic[P, R]):
     def call_ended(self, future: Future[R]) -> None:
         """Count a call as not running any more; told by the run."""
         del self._tally.live[future]
-        for plugin in self._told_last:
-            self._ask(plugin, "ended", future)
+        lineup = self._lineup
+        for plugin in lineup.told_last:
+            lineup.ask(plugin, "ended", future)
 
     def call_submitted(
         self, future: Future[R], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -445,16 +378,6 @@ class Task(Emitter, Generic[P, R]):
         else:  # as most often: there is no order to be kept, which takes half the time
             manager.emit(with_future, future, value)
             manager.emit(alone, value)
-
-
-def _layer_of(plugin: TaskPlugin) -> int:
-    return plugin.layer
-
-
-def _overriding(plugins: Iterable[TaskPlugin], hook: str) -> tuple[TaskPlugin, ...]:
-    """Return the plugins that override a hook: one that nobody does costs nothing."""
-    inherited = getattr(TaskPlugin, hook)
-    return tuple(plugin for plugin in plugins if getattr(type(plugin), hook) is not inherited)
 
 
 def _name_of(function: object) -> str:

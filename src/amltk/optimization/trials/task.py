@@ -25,8 +25,8 @@ from amltk.scheduling.plugin import TaskPlugin, Wrapped
 from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:
+    from amltk.scheduling.dispatcher import Dispatcher
     from amltk.scheduling.future import Future
-    from amltk.scheduling.task import Dispatcher
 
 P = ParamSpec("P")
 

@@ -151,7 +151,7 @@ class PluginContract:
 
         @scheduler.on_start
         def plan() -> None:
-            planned.extend(task._plan((x,), {}) for x in (1, 2))
+            planned.extend(task._lineup.plan(task.function, (x,), {}) for x in (1, 2))
 
         scheduler.run(timeout=self.timeout_s)
         assert planned[0][0] is planned[1][0]

@@ -41,6 +41,9 @@ P = ParamSpec("P")
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+#: What is emitted for a message that is no event: nothing.
+_NO_EVENT: Any = (None, (), {})
+
 #: How long a worker waits for an answer, or for a driver that takes nothing, in seconds.
 TIMEOUT_S = 60.0
 
@@ -299,7 +302,7 @@ class CommPlugin(ChannelPlugin):
         """Emit what came in."""
         try:
             data = pickle.loads(payload)
-            event, args, kwargs = data if kind is Kind.EMIT else ("", (), {})
+            event, args, kwargs = data if kind is Kind.EMIT else _NO_EVENT
         except Exception as error:  # the worker hears of it, at once or when it closes the comm
             text = f"{type(error).__qualname__}: {error}"
             logger.exception("a message of %s could not be read", channel.future)

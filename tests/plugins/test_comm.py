@@ -521,7 +521,7 @@ class TestDeaths:
     def test_a_run_that_does_not_wait_closes_it(self, tmp_path):
         task, seen = connected(ask_forever, Scheduler.with_processes(1))
         task.on_request(task.scheduler.stop)
-        run(task, (tmp_path / "pid",), wait=False)
+        run(task, (tmp_path / "pid",), wait=False, ends_as=Scheduler.ExitCode.STOPPED)
         assert seen == [("request", "anybody?"), ("close", 0)]
 
     def test_a_process_that_a_call_leaves_behind_does_not_hold_it_up_for_long(self):

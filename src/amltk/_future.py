@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 R = TypeVar("R")
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 PENDING = base.PENDING
 RUNNING = base.RUNNING

@@ -29,7 +29,7 @@ from amltk.executors.airflow.lost import lost_call, trouble_lines, unstarted_cal
 from amltk.executors.airflow.reach import Reach, Settings
 from amltk.executors.airflow.store import Packed, PayloadStore
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: How often a folder of this machine is looked at for outcomes.
 _LOOK_S = 0.05

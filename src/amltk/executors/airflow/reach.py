@@ -19,7 +19,7 @@ from amltk.executors.airflow.api import AirflowApi, RefusedError
 from amltk.executors.airflow.dag import VERSION
 from amltk.executors.airflow.store import PayloadStore
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: The longest pause between two tries while Airflow does not answer.
 _LONGEST_PAUSE_S = 10.0
@@ -56,9 +56,9 @@ class Reach:
         self._api = api
         self._store = store
         #: Whether all was checked, and nothing speaks against it since.
-        self.is_ready = False
+        self.is_ready: bool = False
         #: Before this moment nothing is to be tried.
-        self.next_try = 0.0
+        self.next_try: float = 0.0
         self._was_ready = False
         self._dag_missing_since: float | None = None
         self._trouble_since: float | None = None

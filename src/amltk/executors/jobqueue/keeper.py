@@ -28,7 +28,7 @@ from typing import Any
 from amltk.exceptions import ExecutorError
 from amltk.executors.jobqueue.systems import SYSTEMS, System
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: How often it is looked what is to be done.
 _LOOK_S = 0.5

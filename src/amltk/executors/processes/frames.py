@@ -70,7 +70,7 @@ class Channel:
         self._n_large = 0
         #: Whether the other end is known to have closed with frames of ours unread: a call whose
         #: frame was the last one has not started then.
-        self.was_not_read = False
+        self.was_not_read: bool = False
 
     def wants_to_write(self) -> bool:
         """Whether something is still to be written."""

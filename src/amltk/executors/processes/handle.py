@@ -24,7 +24,7 @@ class Handle:
     def __init__(self, process: launch.Process, channel: Channel) -> None:
         self.process = process
         self.channel = channel
-        self.sentinel = launch.open_sentinel(process.pid)
+        self.sentinel: int | None = launch.open_sentinel(process.pid)
         self.call: PoolFuture | None = None
         self.payload = b""
         self.n_calls = 0
@@ -37,7 +37,7 @@ class Handle:
         self.was_ended = False
         #: When it is ended if it has not ended by itself.
         self.deadline: float | None = None
-        self.kept = FunctionCache()
+        self.kept: FunctionCache = FunctionCache()
 
     def has_ended(self) -> bool:
         """Tell whether the process has ended."""

@@ -38,7 +38,7 @@ from amltk.executors.processes.starts import Starts
 from amltk.executors.termination import end_processes
 from amltk.executors.travel.envelope import unpack_outcome
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: How long a worker may take to leave when it is asked to, and to end once its socket is closed.
 _LEAVE_S = 5.0

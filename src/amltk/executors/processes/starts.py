@@ -20,7 +20,7 @@ class Starts:
         self._n_failed = 0
         self._cause: BaseException | None = None
         #: Before this moment none is to be tried; 0 after one that went well.
-        self.next_at = 0.0
+        self.next_at: float = 0.0
 
     @property
     def are_hopeless(self) -> bool:

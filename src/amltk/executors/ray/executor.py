@@ -31,7 +31,7 @@ from amltk.executors.ray.session import address_meant, connect
 from amltk.executors.traits import Factory, Traits
 from amltk.executors.travel.parcel import Held, run_parcel
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -99,7 +99,7 @@ class Generation:
 
     def __init__(self, pool: Executor, *, is_ours: bool, has_marks: bool, packs: bool) -> None:
         self.pool = pool
-        self.workers = Workers(pool)
+        self.workers: Workers = Workers(pool)
         #: Calls that it has, by number.
         self.live: dict[int, Call] = {}
         #: Calls that it failed when it broke.

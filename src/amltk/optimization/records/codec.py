@@ -69,7 +69,7 @@ class Encoder:
 
     def __init__(self) -> None:
         #: How many values had to be pickled.
-        self.n_pickled = 0
+        self.n_pickled: int = 0
         self._above: list[int] = []
 
     def encode(self, value: object) -> Any:

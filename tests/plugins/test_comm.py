@@ -524,7 +524,8 @@ class TestDeaths:
         run(task, (tmp_path / "pid",), wait=False, ends_as=Scheduler.ExitCode.STOPPED)
         assert seen == [("request", "anybody?"), ("close", 0)]
 
-    def test_a_process_that_a_call_leaves_behind_does_not_hold_it_up_for_long(self):
+    def test_a_process_that_a_call_leaves_behind_does_not_hold_it_up_for_long(self, monkeypatch):
+        monkeypatch.setattr("amltk.channel.peer._SILENCE_S", 0.2)
         task, seen = connected(leave_a_fork_behind, Scheduler.with_processes(1))
         began = time.monotonic()
         (future,) = run(task, (1,))

@@ -262,6 +262,13 @@ def test_an_idle_worker_that_is_killed_is_nobodys_fault(executor, tmp_path):
     assert future.result(TIMEOUT) == "gone"
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """A broken pool is not waited for as long as usual."""
+    monkeypatch.setattr("amltk.executors.recovery.breakable._PATIENCE_S", 0.2)
+
+
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("kind", ["fork", "spawn", "forkserver", "loky"])
 def test_a_worker_that_is_killed_as_the_pool_shuts_down_holds_nobody_up(kind, waits, tmp_path):
@@ -320,8 +327,8 @@ def test_results_that_the_broken_pool_did_not_read_are_found(executor, tmp_path)
     assert [future.result(TIMEOUT) for future in futures[1:]] == list(range(200))
 
 
-def test_a_worker_that_ignores_term_holds_nobody_up(executor, tmp_path, monkeypatch):
-    monkeypatch.setattr("amltk.executors.recovery.breakable._PATIENCE_S", 0.2)
+@pytest.mark.usefixtures("hasty")
+def test_a_worker_that_ignores_term_holds_nobody_up(executor, tmp_path):
     path = tmp_path / "pid"
     stubborn = executor.submit(note_pid_and_ignore_term, path)
     pid = wait_for_pid(path)

@@ -23,14 +23,13 @@ SIMPLE = {
 }
 PACKAGES = {"loky": "loky", "dask": "distributed", "ray": "ray"}
 
-CLUSTERS = [f"cluster:{name}" for name in SYSTEMS]
-#: What stands in for a batch system differs in its commands alone; a longer script is run on one.
-CLUSTERS_BUT_FOR_STAND_INS = [name for name in CLUSTERS if not name.endswith("-stand-in")]
-ONE_STAND_IN = "cluster:pbs-stand-in"
+#: What stands in for a batch system has its commands alone; one of them proves a longer script.
+STANDS_FOR_ALL = "pbs-stand-in"
 
 
-def on(*engines):
-    return pytest.mark.parametrize("constructor", [*SIMPLE, *engines, "airflow"], indirect=True)
+def on(systems):
+    engines = [*SIMPLE, *(f"cluster:{name}" for name in systems), "airflow"]
+    return pytest.mark.parametrize("constructor", engines, indirect=True)
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def on_engine(code, written, constructor):
     return code.replace(written, constructor)
 
 
-@on(*CLUSTERS)
+@on(SYSTEMS)
 def test_the_last_example_of_the_guide(constructor, tmp_path):
     script = tmp_path / "guide.py"
     code = script_of(read_blocks(), 1515)
@@ -79,7 +78,7 @@ def test_the_last_example_of_the_guide(constructor, tmp_path):
     assert "Longest run so far: " in output
 
 
-@on(*CLUSTERS_BUT_FOR_STAND_INS, ONE_STAND_IN)
+@on(name for name in SYSTEMS if SYSTEMS[name].is_real or name == STANDS_FOR_ALL)
 def test_the_search_on_the_digits(constructor, tmp_path):
     pytest.importorskip("sklearn")
     code = (support.ROOT / "examples" / "digits_search.py").read_text()

@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -69,37 +71,103 @@ def test_calls_run_in_jobs_and_no_job_is_left(batch_system, task):
     assert re.search(r"job \S+ of", str(task.errors[0]))
 
 
-class ClusterContract(ExecutorContract):
+class OnOneCluster:
     """All tests of a class share a cluster, whose jobs come and go."""
 
-    timeout_s = 60.0
+    system: ClassVar[str]
 
     @pytest.fixture
     def executor(self, shared_cluster):
         return shared_cluster
 
+    def test_it_is_known_which_jobs_there_are(self, executor):
+        batch_system = SYSTEMS[self.system]
+        system = SYSTEMS_ASKED[batch_system.constructor.removeprefix("with_")]
+        assert executor.submit(pow, 2, 5).result(60) == 32
+        known = [n for n in numbers_of_jobs(batch_system) if asyncio.run(system.has(n))]
+        assert known
+        assert asyncio.run(system.state_of(known[-1]))
+        assert asyncio.run(system.has("99999")) is False
+        assert "not in the queue" in asyncio.run(system.state_of("99999"))
 
-def contract_of(name):
-    """Return the contract's tests on a system."""
+
+class ClusterContract(OnOneCluster, ExecutorContract):
+    timeout_s = 60.0
+
+
+class Stories(ClusterContract):
+    """What is told on two systems."""
+
+    def test_workers_leave_when_there_is_no_work_although_results_are_held(self, executor):
+        """Surprise: with Dask's own executor a held future keeps its worker."""
+        futures = [executor.submit(support.double, x) for x in range(4)]
+        assert [future.result(60) for future in futures] == [0, 2, 4, 6]
+        support.wait_until(lambda: n_workers_of(executor) == 0, 60)
+        assert executor.submit(pow, 2, 5).result(60) == 32
+
+    def test_everything_of_ours_listens_on_the_interface_that_was_asked_for(self, executor):
+        assert executor.submit(pow, 2, 5).result(60) == 32
+        scheduler, *family = executor._client.run_on_scheduler(
+            lambda dask_scheduler: [os.getpid(), *worker_families(dask_scheduler)]
+        )
+        assert listening(scheduler) == {"127.0.0.1"}
+        assert set().union(*map(listening, family)) == {"127.0.0.1"}
+
+    def test_a_running_call_is_ended_by_cancel(self, executor, tmp_path):
+        begun = tmp_path / "begun"
+        future = executor.submit(lambda: (begun.touch(), time.sleep(600)))
+        support.wait_for_file(begun, 60)
+        assert future.cancel()
+        assert executor.submit(pow, 2, 5).result(60) == 32
+
+
+class StoriesOfHome(Stories):
+    def test_jobs_that_start_in_the_home_directory_find_the_drivers(self, executor):
+        assert executor.submit(os.getcwd).result(60) == str(Path.cwd())
+
+
+class ManyCalls(ClusterContract):
+    def test_a_thousand_calls(self, executor):
+        futures = [executor.submit(support.double, x) for x in range(1000)]
+        assert [future.result(90) for future in futures] == [2 * x for x in range(1000)]
+
+
+def listening(pid):
+    """Return the addresses at which a process listens; a worker may just have left."""
+    with suppress(psutil.NoSuchProcess):
+        connections = psutil.Process(pid).net_connections("inet")
+        return {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    return set()
+
+
+def tests_of(name, *kinds):
+    """Return the tests of some kinds on a system."""
     system = SYSTEMS[name]
     members = {"engine": system.title, "system": name}
-    return type(f"Test{name}", (ClusterContract,), members)
+    return type(f"Test{name}", kinds, members)
 
 
-TestSlurm = contract_of("slurm")
-TestGridEngine = contract_of("sge")
-TestHTCondor = contract_of("htcondor")
-TestOAR = contract_of("oar")
-TestPBSOnSlurm = contract_of("pbs-on-slurm")
-TestPBSStandIn = contract_of("pbs-stand-in")
-TestLSFStandIn = contract_of("lsf-stand-in")
-TestMoabStandIn = contract_of("moab-stand-in")
+TestSlurm = tests_of("slurm", Stories, ManyCalls)
+TestGridEngine = tests_of("sge", ManyCalls)
+TestHTCondor = tests_of("htcondor", ManyCalls)
+TestOAR = tests_of("oar", ManyCalls)
+TestPBSOnSlurm = tests_of("pbs-on-slurm", ManyCalls)
+TestPBSStandIn = tests_of("pbs-stand-in", StoriesOfHome)
+TestLSFStandIn = tests_of("lsf-stand-in", ClusterContract)
+TestMoabStandIn = tests_of("moab-stand-in", ClusterContract)
+TestHTCondorStandIn = tests_of("htcondor-stand-in", OnOneCluster)
+TestOARStandIn = tests_of("oar-stand-in", OnOneCluster)
+
+
+def numbers_of_jobs(system):
+    """Return the numbers of the jobs in the queue; some systems print a line that has none."""
+    lines = queue_of(system).splitlines()
+    return [found.group() for line in lines if (found := re.search(r"\d+", line))]
 
 
 def cancel_jobs(system):
     """Cancel all jobs of the queue by the system's own command."""
-    lines = queue_of(system).splitlines()
-    numbers = [found.group() for line in lines if (found := re.search(r"\d+", line))]
+    numbers = numbers_of_jobs(system)
     for number in numbers:
         subprocess.run([*system.cancels, number], capture_output=True, check=False)
     return numbers
@@ -131,19 +199,6 @@ def test_a_job_that_is_cancelled_costs_its_call_and_comes_back(batch_system, tmp
     assert "job" in str(errors[0])
     assert code is Scheduler.ExitCode.EXHAUSTED
     assert sorted(results) == [1, 2]
-
-
-@on([*REAL, *STAND_INS])
-def test_it_is_known_which_jobs_there_are(batch_system, tmp_path):
-    system = SYSTEMS_ASKED[batch_system.constructor.removeprefix("with_")]
-    with make_executor(batch_system, 1) as executor:
-        assert executor.submit(pow, 2, 5).result(60) == 32
-        line = queue_of(batch_system).splitlines()[-1]
-        number = re.search(r"\d+", line).group()
-        assert asyncio.run(system.has(number)) is True
-        assert asyncio.run(system.state_of(number))
-    assert asyncio.run(system.has("99999")) is False
-    assert "not in the queue" in asyncio.run(system.state_of("99999"))
 
 
 def test_a_system_that_is_out_of_reach_says_nothing_of_its_jobs(tmp_path, monkeypatch):
@@ -228,16 +283,6 @@ def test_without_adapting_all_workers_come_at_once_and_lost_ones_are_replaced(
 
 def n_workers_of(executor):
     return len(executor._client.scheduler_info(n_workers=-1)["workers"])
-
-
-@on(TWO)
-def test_workers_leave_when_there_is_no_work_although_results_are_held(batch_system, tmp_path):
-    """Surprise: with Dask's own executor a held future keeps its worker."""
-    with make_executor(batch_system, 2) as executor:
-        futures = [executor.submit(support.double, x) for x in range(4)]
-        assert [future.result(60) for future in futures] == [0, 2, 4, 6]
-        support.wait_until(lambda: n_workers_of(executor) == 0, 60)
-        assert executor.submit(pow, 2, 5).result(60) == 32
 
 
 @on(TWO)
@@ -340,12 +385,6 @@ def test_a_cancel_command_that_fails_is_tried_again(batch_system, own_command, t
     assert not queue_of(batch_system)
 
 
-@on(["pbs-stand-in"])
-def test_jobs_that_start_in_the_home_directory_find_the_drivers(batch_system, tmp_path):
-    with make_executor(batch_system, 1) as executor:
-        assert executor.submit(os.getcwd).result(60) == str(Path.cwd())
-
-
 @on(["slurm"])
 def test_a_walltime_that_is_over_costs_the_call_and_says_so(batch_system, tmp_path):
     """Slurm counts walltimes in minutes, so the cause is looked at with a job of one minute."""
@@ -356,25 +395,6 @@ def test_a_walltime_that_is_over_costs_the_call_and_says_so(batch_system, tmp_pa
     assert re.search(r"job \d+ of Slurm: (TIMEOUT|COMPLETING)", str(error))
 
 
-def listening(pid):
-    """Return the addresses at which a process listens."""
-    connections = psutil.Process(pid).net_connections("inet")
-    return [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN]
-
-
-@on(TWO)
-def test_everything_of_ours_listens_on_the_interface_that_was_asked_for(batch_system, tmp_path):
-    with make_executor(batch_system, 1) as executor:
-        assert executor.submit(pow, 2, 5).result(60) == 32
-        family = executor._client.run_on_scheduler(
-            lambda dask_scheduler: [os.getpid(), *worker_families(dask_scheduler)]
-        )
-        scheduler, worker, nanny = map(listening, family)
-    assert scheduler
-    assert worker
-    assert {*scheduler, *worker, *nanny} == {"127.0.0.1"}
-
-
 @on(TWO)
 def test_connections_are_encrypted_where_that_is_asked_for(batch_system, tmp_path):
     pytest.importorskip("cryptography", reason="the extra tls is not installed")
@@ -382,23 +402,6 @@ def test_connections_are_encrypted_where_that_is_asked_for(batch_system, tmp_pat
     with make_executor(batch_system, 1, security=True, **own_folder) as executor:
         assert executor._client.scheduler.address.startswith("tls://")
         assert executor.submit(pow, 2, 5).result(60) == 32
-
-
-@on(TWO)
-def test_a_running_call_is_ended_by_cancel(batch_system, tmp_path):
-    begun = tmp_path / "begun"
-    with make_executor(batch_system, 1) as executor:
-        future = executor.submit(lambda: (begun.touch(), time.sleep(600)))
-        support.wait_for_file(begun, 60)
-        assert future.cancel()
-        assert executor.submit(pow, 2, 5).result(60) == 32
-
-
-@on(REAL)
-def test_a_thousand_calls(batch_system, tmp_path):
-    with make_executor(batch_system) as executor:
-        futures = [executor.submit(support.double, x) for x in range(1000)]
-        assert [future.result(90) for future in futures] == [2 * x for x in range(1000)]
 
 
 @on(REAL)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from amltk._signatures import signature_of
 from amltk.events.event import name_of_event
 from amltk.events.handler import Handler
 from amltk.exceptions import CallbackArgumentsError
@@ -68,7 +68,7 @@ def _mismatch_of(
         return None
     args, kwargs = arguments
     try:
-        signature = inspect.signature(handler.callback)
+        signature = signature_of(handler.callback)
     except (TypeError, ValueError):
         return None
     try:

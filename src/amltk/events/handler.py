@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amltk._checks import check_whole
+from amltk._signatures import signature_of
 from amltk.exceptions import InvalidCallbackError, InvalidOptionError
 
 
@@ -113,7 +114,7 @@ def _without_arguments(callback: Callable[[], object]) -> Callable[..., object]:
 
 def _takes_nothing(callback: Callable[..., object]) -> bool:
     try:
-        return not inspect.signature(callback).parameters
+        return not signature_of(callback).parameters
     except (TypeError, ValueError):  # some builtins do not tell
         return False
 
@@ -127,7 +128,7 @@ def _name_of(callback: Callable[..., object]) -> str:
 
 def _check_predicate(when: Callable[[], object]) -> None:
     try:
-        inspect.signature(when).bind()
+        signature_of(when).bind()
     except TypeError as error:
         message = f"when={when!r} cannot be asked, since it is called without arguments: {error}"
         raise InvalidCallbackError(message) from error

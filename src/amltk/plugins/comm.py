@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import pickle
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeAlias
 
+from amltk._signatures import signature_of
 from amltk.channel.inline import InlineLine, open_line
 from amltk.channel.line import Line
 from amltk.channel.plugin import ChannelPlugin
@@ -345,7 +345,7 @@ CommMsg.__qualname__ = "Comm.Msg"
 
 def _takes_comm(function: Callable[..., Any]) -> bool:
     try:
-        return "comm" in inspect.signature(function).parameters
+        return "comm" in signature_of(function).parameters
     except (TypeError, ValueError):  # a builtin that does not tell
         return False
 

@@ -67,7 +67,12 @@ def dumps(value: object) -> bytes:
             return payload
     import cloudpickle
 
-    return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+    try:
+        return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+    except NameError:
+        from amltk.executors.travel import unevaluated
+
+        return unevaluated.dumps(value)
 
 
 def _registered_by_value() -> bool:

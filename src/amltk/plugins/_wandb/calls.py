@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+from amltk._signatures import signature_of
 from amltk.plugins._wandb.guard import attempt, describe
 from amltk.plugins._wandb.run import GuardedRun, open_run
 from amltk.plugins._wandb.settings import Plan, RunSettings
@@ -146,7 +146,7 @@ def config_of_call(
     while isinstance(fn, Wrapped):
         fn = fn.fn
     try:
-        bound: Mapping[str, Any] = inspect.signature(fn).bind(*given, **named).arguments
+        bound: Mapping[str, Any] = signature_of(fn).bind(*given, **named).arguments
     except (TypeError, ValueError):  # no signature, or not one for these arguments
         bound = {**{f"args{i}": value for i, value in enumerate(given)}, **named}
     return flat(bound)

@@ -534,7 +534,6 @@ class TestDeaths:
         assert seen == [("message", 1), ("close", 0), ("done", 0)]
         assert took < 15
 
-    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
     def test_a_forked_worker_does_not_keep_the_drivers_socket(self):
         scheduler = Scheduler.with_processes(2, multiprocessing.get_context("fork"))
         task, _ = connected(listens_at_the_drivers_port, scheduler, host="127.0.0.1")

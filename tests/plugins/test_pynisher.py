@@ -606,6 +606,53 @@ def test_a_script_without_a_guard_runs_once(maker, tmp_path):
     assert (tmp_path / "note").read_text() == "run\n"
 
 
+def test_compilers_that_warn_of_its_source_are_not_heard(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "empty"))
+    monkeypatch.setenv("PYTHONWARNINGS", "error::SyntaxWarning")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    script = support.start_script(tmp_path / "script.py", "with_processes", tmp_path / "note")
+    output, _ = script.communicate(timeout=50)
+    assert output == "all is well\n"
+
+
+#: Threads that libraries start anew in each process that is forked, such as those of OpenBLAS.
+RESTLESS = """
+import os, threading, time
+
+def start():
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+
+os.register_at_fork(after_in_child=start)
+"""
+
+STRICT = """
+import warnings
+from amltk.plugins.pynisher import PynisherPlugin
+
+def warn():
+    warnings.warn("of the call's own", DeprecationWarning)
+
+def limited(function):
+    plugin = PynisherPlugin(wall_time_limit=30, context="forkserver", preload=["restless"])
+    return plugin.wrap(function)
+
+print(limited(abs)(-3))
+try:
+    limited(warn)()
+except DeprecationWarning as warning:
+    print(warning)
+"""
+
+
+def test_where_warnings_are_errors_threads_of_libraries_are_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "error::DeprecationWarning")
+    (tmp_path / "restless.py").write_text(RESTLESS)
+    (tmp_path / "script.py").write_text(STRICT)
+    script = support.start_script(tmp_path / "script.py")
+    output, _ = script.communicate(timeout=50)
+    assert output == "3\nof the call's own\n"
+
+
 def test_ctrl_c_ends_the_call_at_once_where_it_runs_in_the_driver(tmp_path):
     worker = support.start_script(_write(tmp_path / "script.py", CTRL_C), tmp_path / "pids")
     pids = pids_in(tmp_path / "pids")

@@ -15,10 +15,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from amltk._optional import require
 from amltk.events import Event
 from amltk.exceptions import InvalidOptionError, MissingExtraError
 from amltk.executors.travel.envelope import PortableFunction
+from amltk.plugins._pynisher.library import load
 from amltk.plugins._pynisher.limits import (
     MEMORY_MODES,
     START_METHODS,
@@ -54,7 +54,7 @@ class _ExceptionType(Generic[E]):
 
 
 def _pynisher() -> Any:
-    return require("pynisher", extra="pynisher", purpose="PynisherPlugin")
+    return load()
 
 
 class PynisherPlugin(WorkerPlugin):

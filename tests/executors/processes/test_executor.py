@@ -421,7 +421,6 @@ class TestEnd:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 class TestContexts:
     def test_deaths_cost_one_call_there_too(self, method):

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from amltk._optional import require
 from amltk.executors.travel.envelope import PortableFunction, name_of, pack_call, unpack_outcome
 from amltk.plugins._pynisher.child import LimitedFunction, Sender, let_travel
+from amltk.plugins._pynisher.library import load
 from amltk.plugins._pynisher.limits import Limits
 from amltk.plugins._pynisher.process import CallProcess
 from amltk.plugins._pynisher.start import choose_method
@@ -43,7 +43,7 @@ def call_limited(
         WorkerDiedError: When the process has died without a limit being the reason.
         BaseException: What the function raises.
     """
-    pynisher = require("pynisher", extra="pynisher", purpose="PynisherPlugin")
+    pynisher = load()
     name = name_of(function)
     method = choose_method(limits)
     call = (

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from amltk.executors.travel.envelope import dumps, pack_exception, pack_unreadable, run_to_bytes
+from amltk.plugins._pynisher.library import load
 
 #: The call's resident memory when it starts; after it, a length and so many bytes.
 SIZE = struct.Struct("!Q")
@@ -44,6 +45,7 @@ class PackedJob:
         os.environ.update(environment)
         with suppress(OSError):
             os.chdir(folder)
+        load()  # before pickle does
         LimitedJob(pickle.loads(target))(results)
 
 

@@ -33,6 +33,7 @@ from typing import NoReturn
 import psutil
 
 from amltk.plugins._pynisher.child import SIZE, Job, PackedJob
+from amltk.plugins._pynisher.library import load
 
 #: Ids of the keeper and of the call; sent by the keeper when the call has been started.
 IDS = struct.Struct("!ii")
@@ -65,7 +66,9 @@ def serve(descriptor: int, preload: tuple[str, ...]) -> NoReturn:
     os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that keepers need not be waited for
-    for name in ("pynisher", *preload):
+    with suppress(Exception):
+        load()
+    for name in preload:
         with suppress(Exception):
             __import__(name)
     requests = socket.socket(fileno=descriptor)
@@ -137,13 +140,18 @@ class _Keeper:
         # package as it would elsewhere. Workers of some pools may not have such children; this
         # is not one of them.
         multiprocessing.current_process().daemon = False
+        quiet = warnings.catch_warnings()
         process = multiprocessing.get_context("fork").Process(
             target=_run_call,
-            args=(job, self._results, self._control, os.getpid()),
+            args=(job, self._results, self._control, os.getpid(), quiet),
             name="amltk-limited-call",
             daemon=False,
         )
-        process.start()
+        # Libraries may have threads here; who asked for a fork decided so. Where warnings are errors
+        # Python 3.15 raises this one when the process of the call is there already.
+        with quiet:
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
         assert process.pid is not None  # noqa: S101 - it has been started
         self._call = process.pid
 
@@ -224,7 +232,14 @@ def _prctl(option: int, value: int) -> None:
 # ----------------------------------------------------------------------------------- the call
 
 
-def _run_call(job: Job, results: int, control: socket.socket, keeper: int) -> None:
+def _run_call(
+    job: Job,
+    results: int,
+    control: socket.socket,
+    keeper: int,
+    quiet: warnings.catch_warnings[None],
+) -> None:
+    quiet.__exit__(None, None, None)  # the function has the worker's filters
     control.close()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != keeper:

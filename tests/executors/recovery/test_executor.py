@@ -32,14 +32,14 @@ from amltk.exceptions import (
     WorkerStartError,
 )
 from amltk.executors.recovery import executor as recovery
+from amltk.executors.recovery.breakable import Workers
 from amltk.executors.recovery.executor import RecoveringExecutor, end_workers, recovering
 from amltk.executors.registry import traits_of
 from amltk.executors.traits import Traits
+from amltk.testing import ManualExecutor
 from amltk.testing.contracts import ExecutorContract
 
 TIMEOUT = 60
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
 
 CULPRITS = {30: "SIGKILL", 70: "exit 5", 71: "SIGKILL"}
 
@@ -821,3 +821,30 @@ def test_many_threads_submit_while_workers_are_killed(executor):
         error = future.exception(TIMEOUT)
         assert error is None or isinstance(error, WorkerDiedError)
         assert error is not None or future.result() == 2 * x
+
+
+class Asked:
+    """A worker of whose end the pool has asked already: its pipe shows nothing for a moment."""
+
+    pid, exitcode = 2**22 + 1, 7
+
+    def __init__(self, sentinel):
+        self.sentinel = sentinel
+
+    def join(self, timeout=None):
+        pass
+
+
+def test_a_worker_whose_exit_code_the_pool_has_read_already_is_known_to_be_dead():
+    pool = ManualExecutor()
+    reader, writer = os.pipe()
+    pool._processes = {Asked.pid: Asked(reader)}
+    try:
+        workers = Workers(pool)
+        workers._known = dict(pool._processes)
+        workers._find_dead_in_time()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+    assert workers.dead == {Asked.pid: 7}

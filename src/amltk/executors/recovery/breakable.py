@@ -134,9 +134,13 @@ class Workers:
         self._was_in_time = True
         sentinels = {process.sentinel: process for process in self._known.values()}
         for sentinel in connection.wait(list(sentinels), timeout=0):
-            process = sentinels[sentinel]
-            process.join(_EXIT_CODE_S)  # its end is seen a little before its exit code
-            self.dead[process.pid] = process.exitcode
+            sentinels[sentinel].join(_EXIT_CODE_S)  # its end is seen a little before its exit code
+            self.dead[sentinels[sentinel].pid] = sentinels[sentinel].exitcode
+        for process in self._known.values():
+            # Python 3.15's pool has asked before us. With *forkserver* the sentinel is the pipe that
+            # the code comes by, and shows nothing from when it is read until the server closes it.
+            if process.pid not in self.dead and process.exitcode is not None:
+                self.dead[process.pid] = process.exitcode
 
     def _find_dead_afterwards(self) -> None:
         """Tell those that died by themselves from those that the pool, or we, have ended."""

@@ -148,6 +148,14 @@ def raise_keyboard_interrupt():
     raise KeyboardInterrupt
 
 
+def standard_pool(n_workers=2, method="forkserver", **options):
+    """Return a pool of the standard library; its own start method is not that of each Python."""
+    import multiprocessing  # workers of others import this module too
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(n_workers, multiprocessing.get_context(method), **options)
+
+
 def wait_until(condition, timeout_s=20.0):
     """Wait until a condition holds; the test fails if it does not in time."""
     deadline = time.monotonic() + timeout_s

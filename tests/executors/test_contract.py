@@ -1,7 +1,9 @@
 """The executor contract over every engine that needs nothing but this machine."""
 
+import concurrent.futures
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import support
@@ -38,6 +40,15 @@ class TestProcesses(ExecutorContract):
             yield executor
 
 
+class TestInterpreters(ExecutorContract):
+    @pytest.fixture
+    def executor(self):
+        if sys.version_info < (3, 14):
+            pytest.skip("InterpreterPoolExecutor is of Python 3.14 and later")
+        with concurrent.futures.InterpreterPoolExecutor(2) as executor:
+            yield executor
+
+
 @pytest.mark.slow
 class TestProcessesOfAContext(ExecutorContract):
     @pytest.fixture(params=["spawn", "forkserver", "fork"])
@@ -46,16 +57,10 @@ class TestProcessesOfAContext(ExecutorContract):
             yield executor
 
 
-TestProcessesOfAContext = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")(
-    TestProcessesOfAContext
-)
-
-
 class TestStandardPool(ExecutorContract):
     @pytest.fixture
     def executor(self):
-        context = multiprocessing.get_context("forkserver")
-        with ProcessPoolExecutor(2, context) as executor:
+        with support.standard_pool() as executor:
             yield executor
 
 

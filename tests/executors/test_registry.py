@@ -1,3 +1,4 @@
+import concurrent.futures
 import os
 import sys
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -119,6 +120,12 @@ class TestTraits:
         with Pool(1) as executor:
             traits = traits_of(executor)
         assert traits == Traits(pickles=False, runs_in_threads=True, n_workers=1)
+
+    @pytest.mark.skipif(sys.version_info < (3, 14), reason="interpreters came with Python 3.14")
+    def test_threads_of_other_interpreters_have_calls_pickled(self):
+        with concurrent.futures.InterpreterPoolExecutor(1) as executor:
+            traits = traits_of(executor)
+        assert traits == Traits(runs_in_threads=True, n_workers=1)
 
     def test_our_pool_ends_calls_and_packs_itself(self):
         with ProcessExecutor(1) as executor:

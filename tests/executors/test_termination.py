@@ -1,10 +1,9 @@
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 
 import pytest
@@ -108,7 +107,7 @@ def test_nobody_to_end_is_fine():
 
 
 def test_the_workers_of_a_standard_pool_are_ended():
-    with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
+    with support.standard_pool() as pool:
         running = [pool.submit(time.sleep, 600) for _ in range(2)]
         support.wait_until(lambda: len(worker_pids(pool)) == 2)
         workers = worker_pids(pool)
@@ -119,6 +118,6 @@ def test_the_workers_of_a_standard_pool_are_ended():
 
 
 def test_a_pool_without_workers_has_none_to_end():
-    pool = ProcessPoolExecutor(1)
+    pool = support.standard_pool(1)
     pool.shutdown()
     assert end_workers(pool, 0.0) == worker_pids(pool) == []

@@ -1,6 +1,7 @@
 # ruff: noqa: T201, LOG015 - printing and logging is what is tested
 """What calls log and print reaches the driver, attached to its call, up to the last line."""
 
+import concurrent.futures
 import logging
 import logging.handlers
 import os
@@ -312,6 +313,21 @@ class TestForwarding:
         with ExitStack() as stack:
             run(logged(say, ENGINES[engine](stack), forward=True, output=False), (5,))
         assert [r.getMessage() for r in caplog.records] == ["a record of 5"]
+
+    @pytest.mark.skipif(sys.version_info < (3, 14), reason="interpreters came with Python 3.14")
+    def test_another_interpreter_of_the_process_has_logging_of_its_own(self, caplog):
+        def say_there(x):  # sent as it is: what this module imports refuses another interpreter
+            print("to stdout", x)
+            logging.getLogger("mine").info("a record of %s", x)
+
+        caplog.set_level(logging.INFO)
+        with concurrent.futures.InterpreterPoolExecutor(1) as pool:
+            task = logged(say_there, Scheduler(pool), forward=True)
+            _, lines = heard_of(task)
+            run(task, (5,))
+        forwarded = {(r.name, r.getMessage()) for r in caplog.records}
+        assert {("mine", "a record of 5"), ("amltk.output", "to stdout 5")} <= forwarded
+        assert (0, "stdout", "to stdout 5") in lines
 
 
 def print_slowly(x):

@@ -60,6 +60,8 @@ _KNOWN = {
     "concurrent.futures.thread.ThreadPoolExecutor": _Known(
         Traits(pickles=False, runs_in_threads=True)
     ),
+    # Python 3.14 and later. A thread for each interpreter, which share no objects.
+    "concurrent.futures.interpreter.InterpreterPoolExecutor": _Known(Traits(runs_in_threads=True)),
     "concurrent.futures.process.ProcessPoolExecutor": _Known(
         Traits(death_spreads=True), "amltk.executors.termination:end_workers"
     ),

@@ -136,9 +136,14 @@ class WorkerLogs(ChannelPlugin):
         return {**super().settings(), **mine}
 
     def _shares_process(self) -> bool:
-        """Tell whether calls run in the driver's process, in threads of it or in its own."""
+        """Tell whether calls have the driver's own ``logging``, in its thread or in others.
+
+        Threads whose calls have to be pickled have interpreters of their own.
+        """
         traits = None if self.task is None else self.task.scheduler.traits
-        return traits is not None and (traits.runs_in_threads or traits.runs_inline)
+        return traits is not None and (
+            traits.runs_inline or (traits.runs_in_threads and not traits.pickles)
+        )
 
 
 def _level_of(level: int | str | None) -> int | None:

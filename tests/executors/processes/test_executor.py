@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError, as_completed, wait
@@ -48,6 +49,16 @@ class TestCalls:
         assert list(pool.map(support.double, range(50), timeout=TIMEOUT)) == [
             2 * x for x in range(50)
         ]
+
+    @pytest.mark.skipif(sys.version_info < (3, 14), reason="map has it since Python 3.14")
+    def test_map_takes_no_more_than_its_buffer_ahead(self, pool):
+        taken = []
+        arguments = (taken.append(x) or x for x in range(50))
+        results = pool.map(support.double, arguments, timeout=TIMEOUT, buffersize=3)
+
+        assert next(results) == 0
+        assert len(taken) == 4
+        assert list(results) == [2 * x for x in range(1, 50)]
 
     def test_as_completed_works(self, pool):
         futures = [pool.submit(support.double, x) for x in range(20)]

@@ -1,6 +1,5 @@
 """Pools that break, on the standard library's start methods and on loky."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -11,7 +10,6 @@ from concurrent.futures import (
     BrokenExecutor,
     Executor,
     Future,
-    ProcessPoolExecutor,
     ThreadPoolExecutor,
     wait,
 )
@@ -48,7 +46,7 @@ def make_pool(kind, **options):
     if kind == "loky":
         loky = pytest.importorskip("loky", reason="the extra loky is not installed")
         return loky.ProcessPoolExecutor(2, **options)
-    return ProcessPoolExecutor(2, multiprocessing.get_context(kind), **options)
+    return support.standard_pool(method=kind, **options)
 
 
 @pytest.fixture(params=["forkserver", "loky"])
@@ -364,8 +362,7 @@ def test_a_fresh_pool_is_like_the_broken_one(kind):
 
 
 def test_workers_that_are_replaced_are_no_break():
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, context, max_tasks_per_child=1)
+    pool = support.standard_pool(1, "spawn", max_tasks_per_child=1)
     with RecoveringExecutor(pool, owned=True) as executor:
         pids = [executor.submit(support.pid).result(TIMEOUT) for _ in range(2)]
         assert len(set(pids)) == 2
@@ -821,6 +818,32 @@ def test_many_threads_submit_while_workers_are_killed(executor):
         error = future.exception(TIMEOUT)
         assert error is None or isinstance(error, WorkerDiedError)
         assert error is not None or future.result() == 2 * x
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="pools have these methods since 3.14")
+@pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])
+def test_a_pool_whose_workers_its_owner_ends_is_replaced(end):
+    pool = support.standard_pool()
+    scheduler = Scheduler(pool)
+    task = Task(time.sleep, scheduler)
+    errors = []
+    task.on_exception(errors.append)
+
+    @task.on_returned(limit=1)
+    def end_workers() -> None:
+        for _ in range(6):
+            task(0.05)
+        getattr(pool, end)()
+
+    scheduler.on_start(lambda: task(0))
+    code = scheduler.run(timeout=TIMEOUT, end_on_exception=False)
+    pool.shutdown()
+
+    assert code is Scheduler.ExitCode.EXHAUSTED
+    assert all(isinstance(error, WorkerDiedError) for error in errors)
+    assert len(errors) <= 2
+    counts = task.event_counts  # the pool itself cancels what it has not given to a worker
+    assert counts[task.RETURNED] + len(errors) + counts[task.F_CANCELLED] == 7
 
 
 class Asked:

@@ -12,10 +12,10 @@ import pytest
 #: The groups, and what is found in the ids of their tests. Long ones first: they begin first.
 #: Stand-ins of batch systems are folders of commands, and belong to nobody.
 GROUPS = {
-    "slurm": r"TestSlurm|TestPBSOnSlurm|\[[^]]*\bslurm\b|page_of_clusters",
-    "htcondor": r"TestHTCondor|\[[^]]*\bhtcondor\b(?!-stand-in)",
-    "oar": r"TestOAR|\[[^]]*\boar\b(?!-stand-in)",
-    "sge": r"TestGridEngine|\[[^]]*\bsge\b",
+    "slurm": r"Test(Slurm|PBSOnSlurm)\b|\[[^]]*\bslurm\b|page_of_clusters",
+    "htcondor": r"TestHTCondor\b|\[[^]]*\bhtcondor\b(?!-stand-in)",
+    "oar": r"TestOAR\b|\[[^]]*\boar\b(?!-stand-in)",
+    "sge": r"TestGridEngine\b|\[[^]]*\bsge\b",
     "airflow": r"airflow/test_executor\.py|\[[^]]*\bairflow\b|page_of_airflow",
     "ray": r"^tests/executors/ray/|\[[^]]*\bray\b|page_of_ray",
     "dask": r"^tests/executors/dask/|\[[^]]*\bdask\b|Dask",

@@ -48,6 +48,10 @@ def suite(pytester, monkeypatch):
         ("tests/executors/jobqueue/test_factory.py::TestPBSOnSlurm::test_a", "slurm"),
         ("tests/engines/test_same_script.py::test_a[cluster:oar]", "oar"),
         (
+            "tests/executors/jobqueue/test_factory.py::TestOARStandIn::test_a",
+            "tests/executors/jobqueue/test_factory.py::TestOARStandIn",
+        ),
+        (
             "tests/executors/jobqueue/test_factory.py::test_a[oar-stand-in]",
             "tests/executors/jobqueue/test_factory.py::test_a[oar-stand-in]",
         ),

@@ -18,6 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Python 3.15 has a module more than it says: what a distribution tells of those that it left out.
+STANDARD = sys.stdlib_module_names | {"_missing_stdlib_info"}
+
 
 def double(x):
     return 2 * x

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import support
 
 import amltk
 
@@ -134,10 +135,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     return json.loads(done.stdout)
 
 
-#: Python 3.15 has a module more than it says: what a distribution tells of those that it left out.
-STANDARD = sys.stdlib_module_names | {"_missing_stdlib_info"}
-
-
 def tops(modules):
     return {name.partition(".")[0] for name in modules}
 
@@ -191,14 +188,14 @@ def test_the_version_is_a_string_of_numbers():
 def test_importing_amltk_loads_only_the_standard_library():
     loaded = loaded_by("import amltk")
 
-    assert tops(loaded) - {"amltk"} <= STANDARD
+    assert tops(loaded) - {"amltk"} <= support.STANDARD
     assert not {"asyncio", "concurrent.futures.process", "multiprocessing"} & set(loaded)
 
 
 def test_importing_scheduler_and_task_loads_no_package_of_an_extra():
     loaded = loaded_by("from amltk import Scheduler, Task")
 
-    assert tops(loaded) - {"amltk"} <= STANDARD
+    assert tops(loaded) - {"amltk"} <= support.STANDARD
     assert not tops(loaded) & set(HEAVY)
 
 
@@ -206,7 +203,7 @@ def test_importing_what_optimizes_loads_no_package_of_an_extra():
     names = ", ".join(NAMES["amltk.optimization"])
     loaded = loaded_by(f"from amltk.optimization import {names}")
 
-    assert tops(loaded) - {"amltk"} <= STANDARD
+    assert tops(loaded) - {"amltk"} <= support.STANDARD
     assert not tops(loaded) & set(HEAVY)
 
 

@@ -27,6 +27,7 @@ pytest_plugins = [
     "suite.once",
     "started.dask",
     "started.clusters",
+    "started.engines",
     "started.ray",
     "started.airflow",
 ]

@@ -10,7 +10,7 @@ from guide.test_seed_guide import read_blocks, script_of
 from started import missing
 from started.clusters import SYSTEMS, options_of, ready
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: The engines that need nothing but a package, and their constructors.
 SIMPLE = {

@@ -7,7 +7,7 @@ import pytest
 import support
 from started.clusters import SCRIPTS, SYSTEMS, ready
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PAGES = support.ROOT / "docs" / "engines"
 

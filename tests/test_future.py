@@ -222,6 +222,21 @@ class TestCallbacks:
             support.EndOfAllError,
         ]
 
+    @pytest.mark.parametrize("attribute", ["__notes__", "__cause__", "__traceback__"])
+    def test_nor_does_one_that_cannot_be_logged(self, attribute, caplog):
+        def refuse(self):
+            raise support.EndOfAllError
+
+        error = type(
+            "HostileError", (BaseException,), {attribute: property(refuse), "__str__": refuse}
+        )
+        future, seen = LightFuture(), []
+        future.add_done_callback(partial(raise_it, error))
+        future.add_done_callback(lambda _: seen.append("told"))
+        in_threads(lambda: (future.set_result(0), seen.append("goes on")))
+        assert seen == ["told", "goes on"]
+        assert "HostileError" in caplog.text
+
     @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, support.EndOfAllError])
     def test_the_main_thread_hears_of_what_ends_a_program(self, future, error):
         future.add_done_callback(partial(raise_it, error))

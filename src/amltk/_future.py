@@ -21,6 +21,8 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import _base as base
 from typing import Any, TypeVar
 
+from amltk._logs import log_failure
+
 R = TypeVar("R")
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -240,13 +242,13 @@ class LightFuture(Future[R]):
         except Exception:
             # The same as the standard future does: who completes a future is not the one who
             # should hear of a fault in a stranger's callback.
-            logger.exception("a done-callback of %r raised", self)
+            log_failure(logger, "a done-callback of %r raised", self)
         except BaseException as error:
             if self._lets_through(error):
                 raise
             # The standard future would end the thread, and with it an engine that hears of its
             # outcomes there: every later call would hang.
-            logger.exception("a done-callback of %r raised", self)
+            log_failure(logger, "a done-callback of %r raised", self)
 
     def _lets_through(self, error: BaseException) -> bool:
         """Tell whether what a callback raised to end a program is for this thread to hear of.

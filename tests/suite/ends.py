@@ -83,7 +83,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--run-limit",
         type=float,
-        default=3000,
+        default=2700,
         metavar="SECONDS",
         help="end the whole run after so many seconds, with the stacks of all threads; 0 for never",
     )

@@ -67,6 +67,17 @@ def test_a_call_whose_outcome_was_told_does_not_run_again_without_its_worker(kee
     assert len(scheduler.told) == 1
 
 
+@pytest.mark.parametrize("finish", ["released", "waiting"])
+def test_nor_does_one_whose_worker_dies_before_it_tells_of_the_end(keeper, scheduler, finish):
+    scheduler.tasks[KEY].run_spec = lambda: pytest.fail("it runs again")
+    keeper.take_outcome(KEY, b"4")
+    keeper.transition(KEY, "processing", finish)
+
+    assert scheduler.tasks[KEY].run_spec() is None
+    assert scheduler.told == [("client", "amltk-outcome-executor", b"4")]
+    assert keeper.remove_worker(scheduler, WORKER.address) is None
+
+
 @pytest.mark.parametrize("has_outcome", [False, True])
 def test_nothing_is_kept_of_a_call_that_dask_forgets(keeper, scheduler, has_outcome):
     if has_outcome:

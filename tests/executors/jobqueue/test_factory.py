@@ -17,6 +17,7 @@ from started.clusters import SCRIPTS, SYSTEMS, make_executor, options_of, queue_
 
 from amltk import Scheduler, Task
 from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
+from amltk.executors.jobqueue import factory
 from amltk.executors.jobqueue.systems import SYSTEMS as SYSTEMS_ASKED
 from amltk.testing.contracts import ExecutorContract
 
@@ -535,3 +536,18 @@ def test_the_daemon_of_a_node_may_be_killed_under_a_running_call(request, batch_
 def worker_families(dask_scheduler):
     workers = [worker.pid for worker in dask_scheduler.workers.values()]
     return [pid for worker in workers for pid in (worker, psutil.Process(worker).ppid())]
+
+
+@pytest.mark.parametrize(
+    ("given", "addresses"),
+    [
+        ([], ["127.0.0.1:0"]),
+        (["--no-dashboard"], ["127.0.0.1:0"]),
+        (["--dashboard-address", "10.0.0.1:0"], ["10.0.0.1:0"]),
+    ],
+)
+def test_a_worker_has_a_server_for_http_only_where_that_was_asked_for(given, addresses):
+    arguments = factory._with_defaults("slurm", {"worker_extra_args": given})["worker_extra_args"]
+
+    places = [place for place, each in enumerate(arguments) if each == "--dashboard-address"]
+    assert [arguments[place + 1] for place in places] == addresses

@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import Any
 
 from amltk._future import LightFuture
+from amltk._logs import log_failure
 from amltk.exceptions import ExecutorError, WorkerDiedError
 from amltk.executors.airflow.api import ENDED, AirflowApi, RefusedError, UnreachableError
 from amltk.executors.airflow.lost import lost_call, trouble_lines, unstarted_call
@@ -187,10 +188,10 @@ class Calls:
                 self._wake.wait(self._pause_s())
                 self._wake.clear()
         except BaseException as error:
-            logger.exception("the thread that looks after calls on Airflow ended")
+            log_failure(logger, "the thread that looks after calls on Airflow ended")
             with self._lock:
                 self._is_closed = True
-            self._fail_all(f"amltk's own thread ended: {error!r}", error)
+            self._fail_all(f"amltk's own thread ended by a {type(error).__qualname__}", error)
         finally:
             self._finish()
 

@@ -179,6 +179,8 @@ class CallKeeper(SchedulerPlugin):
             if key in self._outcomes:
                 self._report(self._clients_of(key), key, outcome_op, self._outcomes.pop(key))
                 del self._given[key]
+                if finish in ("released", "waiting"):  # its worker died before it told of the end
+                    self._scheduler.tasks[key].run_spec = Task(key, _do_nothing)
             elif finish in ("released", "waiting"):
                 self._give_up(key, finished=start == "memory")
         elif start == "memory" and finish in ("released", "waiting"):

@@ -95,7 +95,8 @@ def _with_defaults(system: str, options: Mapping[str, Any]) -> dict[str, Any]:
     scheduler_options = {"dashboard_address": "127.0.0.1:0", "dashboard": False}
     scheduler_options.update(options.get("scheduler_options") or {})
     worker_args = list(options.get("worker_extra_args") or [])
-    if not any("dashboard" in str(argument) for argument in worker_args):
+    asked = {str(argument) for argument in worker_args if "dashboard" in str(argument)}
+    if asked <= {"--no-dashboard"}:
         # It would listen on all addresses, and so would what is left of it without its pages.
         worker_args += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     prologue = [_export_path()]

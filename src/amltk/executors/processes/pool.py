@@ -28,6 +28,7 @@ from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from typing import Any
 
+from amltk._logs import log_failure
 from amltk.exceptions import ExecutorError, WorkerStartError
 from amltk.executors.processes.deaths import death_of
 from amltk.executors.processes.frames import Channel, Kind
@@ -178,7 +179,7 @@ class Pool:
         try:
             step()
         except BaseException:
-            logger.exception("the pool met an error in its own code; it goes on")
+            log_failure(logger, "the pool met an error in its own code; it goes on")
 
     def _drain_wake(self) -> None:
         with suppress(BlockingIOError):

@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from amltk._logs import log_failure
 from amltk._optional import require
 from amltk.exceptions import ExecutorError, InvalidOptionError, WorkerDiedError
 from amltk.executors.ray.lane import Lane, RayFuture, needs_of
@@ -214,7 +215,7 @@ class RayExecutor(Executor):
             try:
                 lane.take(future, inner)
             except BaseException:  # such as of a future that a stranger has completed
-                logger.exception("a call on Ray could not be completed; others go on")
+                log_failure(logger, "a call on Ray could not be completed; others go on")
 
     def _lane_of(self, options: Mapping[str, Any]) -> Lane:
         with self._lock:

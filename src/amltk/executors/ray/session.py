@@ -1,4 +1,4 @@
-"""The Ray of this program: started, attached to, or the program's own; see `ray`."""
+"""The Ray of this program: started, attached to, or the program's own; see `executor`."""
 
 from __future__ import annotations
 

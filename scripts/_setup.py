@@ -23,27 +23,37 @@ OLDEST = (3, 11)
 
 def prepare(*extras: str) -> Path:
     """Return the environment's Python, with amltk and the extras installed."""
-    environment = Path(os.environ.get("AMLTK_VENV", ROOT / ".venv"))
+    environment = ROOT / os.environ.get("AMLTK_VENV", ".venv")  # absolute, or in this folder
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
     python = scripts / ("python.exe" if os.name == "nt" else "python")
-    environment.mkdir(parents=True, exist_ok=True)
-    with locked(environment / "amltk.lock"):
-        if not python.exists():
+    environment.parent.mkdir(parents=True, exist_ok=True)
+    with locked(environment.with_name(f"{environment.name}.lock")):
+        if not is_whole(python):
             interpreter = os.environ.get("PYTHON", sys.executable)
             check_version(interpreter)
             print(f"making the environment {environment} …", flush=True)
             make(environment, interpreter)
+        elif "PYTHON" in os.environ:
+            check_same(python, os.environ["PYTHON"])
         install(environment, python, extras)
     return python
+
+
+def is_whole(python: Path) -> bool:
+    """Tell whether an environment was made to its end: its pip comes last."""
+    asked = (python, "-m", "pip", "--version")
+    return (
+        python.exists() and not subprocess.run(asked, capture_output=True, check=False).returncode
+    )
 
 
 def make(environment: Path, interpreter: str) -> None:
     """Make an environment that has pip."""
     uv = shutil.which("uv")
     if uv is None:
-        run(interpreter, "-m", "venv", environment)
+        run(interpreter, "-m", "venv", "--clear", environment)
     else:
-        options = ("--quiet", "--seed", "--allow-existing")
+        options = ("--quiet", "--seed", "--clear")
         run(uv, "venv", *options, "--python", interpreter, environment)
 
 
@@ -104,13 +114,30 @@ def locked(path: Path) -> Iterator[None]:
 
 def check_version(interpreter: str) -> None:
     """Leave with a message if an interpreter is too old."""
+    needed = ".".join(map(str, OLDEST))
     if shutil.which(interpreter) is None:
-        sys.exit(f"there is no {interpreter!r}; set PYTHON to a Python from {OLDEST} on")
+        sys.exit(f"there is no {interpreter!r}; set PYTHON to a Python from {needed} on")
+    found = version_of(interpreter)
+    if found < OLDEST:
+        sys.exit(f"{interpreter} is Python {found[0]}.{found[1]}; amltk needs {needed} or newer")
+
+
+def check_same(python: Path, interpreter: str) -> None:
+    """Leave with a message if an environment has another Python than was asked for."""
+    check_version(interpreter)
+    there, asked = version_of(python), version_of(interpreter)
+    if there != asked:
+        sys.exit(
+            f"PYTHON asks for {asked[0]}.{asked[1]}, and {python.parent.parent} has "
+            f"{there[0]}.{there[1]}; name another folder by AMLTK_VENV, or remove that one"
+        )
+
+
+def version_of(interpreter: str | Path) -> tuple[int, ...]:
+    """Return the version of an interpreter, such as ``(3, 11)``."""
     code = "import sys; print(*sys.version_info[:2])"
     said = subprocess.run([interpreter, "-c", code], check=True, capture_output=True, text=True)
-    if tuple(map(int, said.stdout.split())) < OLDEST:
-        needed = ".".join(map(str, OLDEST))
-        sys.exit(f"{interpreter} is Python {said.stdout.strip()}; amltk needs {needed} or newer")
+    return tuple(map(int, said.stdout.split()))
 
 
 def run(*command: str | Path) -> None:

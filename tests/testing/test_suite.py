@@ -165,13 +165,15 @@ def test_a_run_that_takes_too_long_ends_with_the_stacks(suite, pytester):
 
 
 @pytest.mark.parametrize(
-    ("nodeid", "is_once"),
+    ("nodeid", "is_once", "is_row"),
     [
-        ("tests/scheduling/test_task.py::test_a", False),
-        ("tests/plugins/test_wandb.py::test_a", True),
-        ("tests/executors/dask/test_executor.py::TestDeaths::test_a", True),
-        ("tests/executors/dask/test_executor.py::TestDask::test_a", False),
+        ("tests/scheduling/test_task.py::test_a", False, False),
+        ("tests/plugins/test_wandb.py::test_a", True, False),
+        ("tests/plugins/test_retry.py::test_a[processes]", False, False),
+        ("tests/plugins/test_retry.py::test_a[ray]", False, True),
+        ("tests/executors/dask/test_executor.py::TestDeaths::test_a", True, False),
+        ("tests/executors/dask/test_executor.py::TestDask::test_a", False, True),
     ],
 )
-def test_what_one_python_proves_is_run_once(nodeid, is_once):
-    assert bool(once.ONCE.match(nodeid) and not once.ROWS.match(nodeid)) is is_once
+def test_what_one_python_proves_is_run_once(nodeid, is_once, is_row):
+    assert (once.is_once(nodeid), once.is_row(nodeid)) == (is_once, is_row)

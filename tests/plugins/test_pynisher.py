@@ -372,7 +372,7 @@ def own_handler_of_term():
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("context", "n"), [("fork", 500), ("forkserver", 500), ("spawn", 100)])
+@pytest.mark.parametrize(("context", "n"), [("fork", 200), ("forkserver", 200), ("spawn", 40)])
 def test_hundreds_of_calls_leave_no_descriptor_open(context, n):
     call = limited(support.double, context=context, wall_time_limit=60, cpu_time_limit=60)
     call(0)

@@ -28,10 +28,15 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def one_dask_for_all(request, monkeypatch):
+def one_dask_for_all(request):
     """Have the contract's own way to a Dask lead to the one that is there."""
-    if _engine_of(request.node) == "dask":
-        from amltk.testing.contracts.plugin import ENGINES
+    if _engine_of(request.node) != "dask":
+        yield
+        return
+    from amltk.testing.contracts.plugin import ENGINES
 
-        address = request.getfixturevalue("dask_client").scheduler.address
-        monkeypatch.setitem(ENGINES, "dask", lambda _stack: Scheduler.with_dask(address))
+    address = request.getfixturevalue("dask_client").scheduler.address
+    # Not the test's own patches: those would then outlive other fixtures of it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENGINES, "dask", lambda _stack: Scheduler.with_dask(address))
+        yield

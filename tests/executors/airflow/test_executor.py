@@ -25,7 +25,7 @@ from amltk.exceptions import (
 )
 from amltk.executors.airflow.executor import airflow_factory
 from amltk.plugins import Retry, WarningFilter
-from amltk.testing.contracts import ExecutorContract
+from amltk.testing.contracts import ExecutorContract, functions
 from amltk.testing.contracts import executor as contract
 
 pytestmark = pytest.mark.timeout(300)
@@ -37,7 +37,7 @@ LONG_S = 100
 @pytest.fixture(autouse=True)
 def send_the_tests_along(sent_by_value):
     """The workers have nothing but Airflow and cloudpickle: no amltk, no tests."""
-    sent_by_value(contract, support, sys.modules[__name__])
+    sent_by_value(functions, contract, support, sys.modules[__name__])
 
 
 class TestAirflow(ExecutorContract):

@@ -141,23 +141,23 @@ def listening(pid):
     return set()
 
 
-def tests_of(name, *kinds):
+def rows_of(name, *kinds):
     """Return the tests of some kinds on a system."""
     system = SYSTEMS[name]
     members = {"engine": system.title, "system": name}
     return type(f"Test{name}", kinds, members)
 
 
-TestSlurm = tests_of("slurm", Stories, ManyCalls)
-TestGridEngine = tests_of("sge", ManyCalls)
-TestHTCondor = tests_of("htcondor", ManyCalls)
-TestOAR = tests_of("oar", ManyCalls)
-TestPBSOnSlurm = tests_of("pbs-on-slurm", ManyCalls)
-TestPBSStandIn = tests_of("pbs-stand-in", StoriesOfHome)
-TestLSFStandIn = tests_of("lsf-stand-in", ClusterContract)
-TestMoabStandIn = tests_of("moab-stand-in", ClusterContract)
-TestHTCondorStandIn = tests_of("htcondor-stand-in", OnOneCluster)
-TestOARStandIn = tests_of("oar-stand-in", OnOneCluster)
+TestSlurm = rows_of("slurm", Stories, ManyCalls)
+TestGridEngine = rows_of("sge", ManyCalls)
+TestHTCondor = rows_of("htcondor", ManyCalls)
+TestOAR = rows_of("oar", ManyCalls)
+TestPBSOnSlurm = rows_of("pbs-on-slurm", ManyCalls)
+TestPBSStandIn = rows_of("pbs-stand-in", StoriesOfHome)
+TestLSFStandIn = rows_of("lsf-stand-in", ClusterContract)
+TestMoabStandIn = rows_of("moab-stand-in", ClusterContract)
+TestHTCondorStandIn = rows_of("htcondor-stand-in", OnOneCluster)
+TestOARStandIn = rows_of("oar-stand-in", OnOneCluster)
 
 
 def numbers_of_jobs(system):
@@ -405,7 +405,7 @@ def test_connections_are_encrypted_where_that_is_asked_for(batch_system, tmp_pat
         assert executor.submit(pow, 2, 5).result(60) == 32
 
 
-@on(REAL)
+@on(["slurm"])
 def test_a_hundred_megabytes_for_twenty_calls(batch_system, tmp_path):
     data = os.urandom(100 << 20)
     options = {"memory": "2GB"}

@@ -62,8 +62,7 @@ def install(environment: Path, python: Path, extras: tuple[str, ...]) -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     stamp = environment / "amltk-installed.json"
     wanted = hashlib.sha256(text.encode()).hexdigest()
-    there = json.loads(stamp.read_text()) if stamp.exists() else {}
-    has = set(there.get("extras", ())) if there.get("pyproject") == wanted else set()
+    has = noted(stamp, wanted)
     if has.issuperset(all_of(extras, text)):
         return
     named = ",".join(extras)
@@ -75,9 +74,20 @@ def install(environment: Path, python: Path, extras: tuple[str, ...]) -> None:
         else (uv, "pip", "install", "--python", python)
     )
     run(*pip, "--quiet", "--editable", f"{ROOT}[{named}]")
-    stamp.write_text(
+    beside = stamp.with_suffix(".new")  # killed in the middle, it leaves no half of a note
+    beside.write_text(
         json.dumps({"pyproject": wanted, "extras": sorted(has | all_of(extras, text))})
     )
+    beside.replace(stamp)
+
+
+def noted(stamp: Path, wanted: str) -> set[str]:
+    """Return the extras that were installed of this very pyproject; none where that is not known."""
+    try:
+        there = json.loads(stamp.read_text())
+        return set(there["extras"]) if there["pyproject"] == wanted else set()
+    except (OSError, ValueError, TypeError, LookupError):
+        return set()
 
 
 def all_of(extras: tuple[str, ...], pyproject: str) -> set[str]:
@@ -91,6 +101,8 @@ def all_of(extras: tuple[str, ...], pyproject: str) -> set[str]:
     waiting = list(extras)
     while waiting:
         extra = waiting.pop()
+        if extra not in table:
+            sys.exit(f"amltk has no extra {extra!r}; it has: {', '.join(table)}")
         if extra not in found:
             found.add(extra)
             for requirement in table[extra]:

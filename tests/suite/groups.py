@@ -57,8 +57,35 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadScopeScheduling
 
     class GroupScheduling(LoadScopeScheduling):
+        """Whole groups to whoever is free; a test that ends its process is not tried again."""
+
         def _split_scope(self, nodeid):
             return group_of(nodeid)
+
+        def _reschedule(self, node):
+            # A process begins a test only when it knows the next one, or that there is none. So one
+            # that takes the place of another gets as many as all had at first, or is told to end.
+            while node in self.registered_collections and not node.shutting_down:
+                if not self.workqueue:
+                    node.shutdown()
+                elif self._pending_of(self.assigned_work[node]) > 2:
+                    return
+                else:
+                    self._assign_work_unit(node)
+
+        def remove_node(self, node):
+            units = self.assigned_work.pop(node)
+            left = [(unit, test) for unit in units.values() for test in unit if not unit[test]]
+            if not left:
+                return None
+            unit, crashed = left[0]
+            unit[crashed] = True  # else it would end the next process as well
+            for group in reversed([name for name in units if False in units[name].values()]):
+                self.workqueue[group] = units[group]
+                self.workqueue.move_to_end(group, last=False)
+            for other in list(self.assigned_work):
+                self._reschedule(other)
+            return crashed
 
     config.option.loadscopereorder = False  # the order is that of the collection
     return GroupScheduling(config, log)

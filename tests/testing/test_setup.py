@@ -70,3 +70,20 @@ def test_a_python_that_cannot_be_used_is_refused(setup, tmp_path, monkeypatch, g
 
     with pytest.raises(SystemExit, match=match):
         setup.prepare("test")
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", '{"extras": 3}'])
+def test_a_note_that_cannot_be_read_is_none(setup, tmp_path, note):
+    interpreter(tmp_path / "venv")
+    (tmp_path / "venv" / "amltk-installed.json").write_text(note)
+
+    setup.prepare("test")
+
+    assert len(setup.commands) == 1
+
+
+def test_an_extra_that_there_is_not_is_refused(setup, tmp_path):
+    interpreter(tmp_path / "venv")
+
+    with pytest.raises(SystemExit, match=r"no extra 'nonsense'; it has: .*dask"):
+        setup.prepare("nonsense")

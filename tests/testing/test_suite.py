@@ -155,6 +155,33 @@ def test_a_teardown_that_hangs_after_a_failure_ends_with_the_stacks(suite, pytes
         assert result.parseoutcomes()["passed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("at", "end"),
+    [(0, "os._exit(3)"), (3, "os.kill(os.getpid(), signal.SIGKILL)"), (6, "os._exit(0)")],
+)
+def test_a_test_that_ends_its_process_fails_alone(suite, pytester, at, end):
+    """It is not tried again, and all others are run, those of its group as well."""
+    pytester.makepyfile(
+        f"""
+        import os
+        import signal
+        import pytest
+
+        @pytest.mark.parametrize("n", range(7))
+        @pytest.mark.parametrize("engine", ["ray", "none"])
+        def test_it(engine, n):
+            with open("begun", "a") as file:
+                file.write(f"{{engine}}{{n}} ")
+            if (engine, n) == ("ray", {at}):
+                {end}
+        """
+    )
+
+    suite("-n", "2", "--run-limit", "40").assert_outcomes(passed=13, failed=1)
+
+    assert len((pytester.path / "begun").read_text().split()) == 14
+
+
 def test_a_run_that_takes_too_long_ends_with_the_stacks(suite, pytester):
     pytester.makepyfile("import time\n\ndef test_that_waits():\n    time.sleep(600)\n")
 

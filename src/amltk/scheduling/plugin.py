@@ -164,6 +164,9 @@ class TaskPlugin:
     def emit_soon(self, event: Event[P], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Emit an event of this plugin as soon as the loop comes to it; from any thread.
 
+        A run takes such events until it has emitted ``FINISHED``; what comes later, from a callback of
+        that event or a thread that goes on, is not told.
+
         Args:
             event: The event.
             *args: Passed on to its callbacks.

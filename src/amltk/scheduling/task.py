@@ -246,6 +246,9 @@ class Task(Emitter, Generic[P, R]):
     def emit_soon(self, event: Event[Q], /, *args: Q.args, **kwargs: Q.kwargs) -> None:
         """Emit a plugin's event as soon as the loop comes to it; from any thread.
 
+        A run takes such events until it has emitted ``FINISHED``; what comes later, from a callback of
+        that event or a thread that goes on, is not told.
+
         Args:
             event: The event.
             *args: Passed on to its callbacks.

@@ -431,8 +431,8 @@ def _cannot_replace(pool: Executor, cause: BaseException) -> ExecutorError:
 
 def _never_starts(n_attempts: int) -> WorkerStartError:
     message = (
-        f"{n_attempts} pools in a row broke before any of their calls had begun; look at what the "
-        f"workers printed and at the initializer. A script whose pool starts its workers by spawn or "
+        f"{n_attempts} pools in a row broke before any of their calls had begun; look at "
+        f"the initializer and at what the workers printed. A script whose pool starts its workers by spawn or "
         f'forkserver makes and uses it below: if __name__ == "__main__":'
     )
     return WorkerStartError(message, attempts=n_attempts)

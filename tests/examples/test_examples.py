@@ -21,7 +21,7 @@ def search(tmp_path_factory):
     return process.returncode, output, picture
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_the_search_ends_by_itself_after_its_trials(search):
     code, output, _ = search
 
@@ -30,7 +30,7 @@ def test_the_search_ends_by_itself_after_its_trials(search):
     assert "Traceback" not in output
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_the_search_prints_its_best_configurations_with_the_best_first(search):
     _, output, _ = search
     rows = [line.strip("│ ").split("│") for line in output.splitlines() if line.startswith("│")]
@@ -42,7 +42,7 @@ def test_the_search_prints_its_best_configurations_with_the_best_first(search):
     assert accuracies[0] > 0.5
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_the_search_saves_a_picture_with_something_on_it(search):
     from matplotlib import image
 

@@ -7,7 +7,7 @@ import support
 
 from amltk.optimization import History
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def run_example(name, *options, needs=()):

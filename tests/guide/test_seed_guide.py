@@ -357,7 +357,7 @@ def test_the_table_knows_each_block_of_the_guide():
 
 
 @pytest.mark.parametrize("line", BLOCKS)
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(240)
 def test_a_block_of_the_guide_runs(line, tmp_path, monkeypatch):
     # What the guide prints is compared; Dask may log of connections that end while it closes.
     monkeypatch.setenv("DASK_LOGGING__DISTRIBUTED", "error")

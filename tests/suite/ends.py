@@ -26,7 +26,7 @@ class Ends:
 
     def __init__(self, config: pytest.Config) -> None:
         self._stderr = os.dup(2)  # later on pytest puts its capture there
-        self._default_s = float(config.getini("timeout") or 60)
+        self._default_s = float(config.getini("timeout") or 120)
         self._is_worker = hasattr(config, "workerinput")
         # Where workers run the tests, the process that hands them out looks after the whole run.
         limit_s = 0 if self._is_worker else config.getoption("--run-limit")

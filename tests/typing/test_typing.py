@@ -87,14 +87,14 @@ def of_file(reported, kind):
     return {line: message for path, line, message in reported if path == FILES[kind]}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_checker_accepts_what_should_be_accepted(checked):
     _, reported = checked
 
     assert of_file(reported, "accepted") == {}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_checker_rejects_the_marked_lines_and_no_other(checked):
     checker, reported = checked
     lines = dict(enumerate(FILES["rejected"].read_text().splitlines(), start=1))

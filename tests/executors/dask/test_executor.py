@@ -149,7 +149,7 @@ class TestDeaths:
         assert (len(results), errors) == (10, [])
 
     @pytest.mark.slow
-    @pytest.mark.timeout(120)
+    @pytest.mark.timeout(240)
     def test_workers_that_die_again_and_again_come_back_each_time(self, dask_executor):
         """By itself Dask gives one up for ever that is away 15 s after an earlier death."""
         deadline = time.monotonic() + 17

@@ -27,7 +27,7 @@ STAND_INS = [name for name, system in SYSTEMS.items() if not system.is_real]
 #: on one that needs nothing.
 TWO = ["slurm", "pbs-stand-in"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def on(names):

@@ -20,7 +20,7 @@ from amltk.executors.ray.executor import RayExecutor, ray_factory
 from amltk.testing.contracts import ExecutorContract
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     # Ray's own: sockets and files that it leaves to the collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray.*"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -500,7 +500,7 @@ def test_plugins_beside_a_task_are_refused(sequential):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_beside_the_history_nothing_is_kept_of_ten_thousand_trials():
     optimizer = trials.Counter()
     optimizer.is_quick = True

@@ -15,7 +15,7 @@ def search(tmp_path_factory):
     options = ["--quiet", "--trials", "4", "--timeout", "45", "--picture", picture]
     process = support.start_script(support.ROOT / "examples" / "digits_search.py", *options)
     try:
-        output, _ = process.communicate(timeout=110)
+        output, _ = process.communicate(timeout=200)
     finally:
         process.kill()
     return process.returncode, output, picture

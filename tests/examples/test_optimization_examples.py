@@ -16,7 +16,7 @@ def run_example(name, *options, needs=()):
         pytest.importorskip(package, reason=f"the example needs {package}")
     process = support.start_script(support.ROOT / "examples" / f"{name}.py", *options)
     try:
-        output, _ = process.communicate(timeout=110)
+        output, _ = process.communicate(timeout=200)
     finally:
         process.kill()
         process.wait()

@@ -346,7 +346,7 @@ def script_of(blocks, line):
 def run_script(path):
     process = support.start_script(path)
     try:
-        output, _ = process.communicate(timeout=40)
+        output, _ = process.communicate(timeout=120)
     finally:
         process.kill()
     return process.returncode, output

@@ -123,8 +123,9 @@ class TestDebian:
         assert (done.returncode, done.stdout) == (1, "")
         assert "do not fit each other" in done.stderr
 
-    def test_a_folder_of_somebody_else_is_not_touched(self, tmp_path, tools):
-        done = python_up("3.14", tools, path=tools)
+    @pytest.mark.parametrize("end", ["", "/"])
+    def test_a_folder_of_somebody_else_is_not_touched(self, tools, end):
+        done = python_up("3.14", f"{tools}{end}", path=tools)
 
         assert (done.returncode, done.stdout) == (1, "")
         assert "was not made by this script" in done.stderr

@@ -179,13 +179,19 @@ class CallKeeper(SchedulerPlugin):
             if key in self._outcomes:
                 self._report(self._clients_of(key), key, outcome_op, self._outcomes.pop(key))
                 del self._given[key]
-                if finish in ("released", "waiting"):  # its worker died before it told of the end
-                    self._scheduler.tasks[key].run_spec = Task(key, _do_nothing)
+                self._keep_from_running(key, finish)
             elif finish in ("released", "waiting"):
                 self._give_up(key, finished=start == "memory")
-        elif start == "memory" and finish in ("released", "waiting"):
-            # Its outcome was told, but its client has not let go of it yet, and now its worker is
-            # gone. Dask misses the nothing that the call left there, and would run it again.
+        elif start == "memory":
+            self._keep_from_running(key, finish)
+
+    def _keep_from_running(self, key: str, finish: str) -> None:
+        """See to it that a call whose outcome was told is not run again by Dask.
+
+        It would be if its worker is gone before it tells of the end, or before the client has let
+        go of the call: Dask then misses the nothing that the call has left there.
+        """
+        if finish in ("released", "waiting"):
             self._scheduler.tasks[key].run_spec = Task(key, _do_nothing)
 
     def _give_up(self, key: str, *, finished: bool) -> None:

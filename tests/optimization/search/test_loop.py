@@ -188,6 +188,13 @@ class Held(trials.Counter):
     def __init__(self):
         super().__init__()
         self.let_go = threading.Event()
+        self.is_ahead = threading.Event()
+
+    def ask(self):
+        trial = super().ask()
+        if trial.name == "count-7":
+            self.is_ahead.set()
+        return trial
 
     def tell(self, report):
         assert self.let_go.wait(20)
@@ -196,9 +203,14 @@ class Held(trials.Counter):
 
 def test_a_slow_tell_stalls_neither_trials_nor_callbacks():
     scheduler = Scheduler.with_threads(2)
-    task = Trial.Task(trials.square, scheduler)
     optimizer = Held()
     heard = []
+
+    def square(trial):
+        assert optimizer.is_ahead.wait(20)  # else the first tell may come before the asks ahead
+        return trials.square(trial)
+
+    task = Trial.Task(square, scheduler)
 
     @task.on_report
     def go_on(report) -> None:

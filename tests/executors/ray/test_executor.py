@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -226,13 +228,12 @@ class TestCalls:
 
 
 def test_everything_listens_on_loopback(ray_executor):
-    addresses = {
-        connection.laddr.ip
-        for process in psutil.Process().children(recursive=True)
-        if "ray" in " ".join(process.cmdline())
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    addresses = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that has ended since, of another test
+            if "ray" in " ".join(process.cmdline()):
+                listening = process.net_connections("inet")
+                addresses |= {c.laddr.ip for c in listening if c.status == psutil.CONN_LISTEN}
     assert addresses
     assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
@@ -420,8 +421,14 @@ class TestAttaching:
     """A Ray of somebody else, started by Ray's own command."""
 
     @pytest.fixture
-    def cluster(self, ray_package, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("ray")
+    def cluster(self, ray_package):
+        # Not in pytest's own folder, whose path is too long for the sockets.
+        with tempfile.TemporaryDirectory(
+            prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
+        ) as folder:  # noqa: S108
+            yield from self.started(Path(folder))
+
+    def started(self, folder):
         environment = {
             **os.environ,
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -436,13 +443,16 @@ class TestAttaching:
             "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}",
             "--object-store-memory=100000000",
         ]  # fmt: skip
-        log = (folder / "log").open("w+")
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        support.wait_until(lambda: "Ray runtime started" in (folder / "log").read_text(), 60)
-        yield port, {**environment, "CLUSTER": str(process.pid)}
-        process.terminate()
-        process.wait(30)
-        log.close()
+        with (folder / "log").open("w+") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            try:
+                support.wait_until(
+                    lambda: "Ray runtime started" in (folder / "log").read_text(), 60
+                )
+                yield port, {**environment, "CLUSTER": str(process.pid)}
+            finally:
+                process.terminate()
+                process.wait(30)
 
     CODE = """
 import sys

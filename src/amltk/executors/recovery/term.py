@@ -65,7 +65,9 @@ class Term:
         try:
             self._own(number, frame)
         except SystemExit:
-            if self._phase is _Phase.WAITING:
+            # Told twice, by the pool and by us, a worker ends although its call is still coming to its
+            # end: raised once more, say while the first one is packed, it would be the call's outcome.
+            if self._phase is _Phase.WAITING or self._was_raised:
                 _end()
             self._was_raised = True
             if self._phase is _Phase.RUNNING:

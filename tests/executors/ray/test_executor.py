@@ -425,7 +425,7 @@ class TestAttaching:
         # Not in pytest's own folder, whose path is too long for the sockets.
         with tempfile.TemporaryDirectory(
             prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
-        ) as folder:  # noqa: S108
+        ) as folder:
             yield from self.started(Path(folder))
 
     def started(self, folder):

@@ -31,7 +31,7 @@ COVERED_BY = {
             ("jobqueue", "test_factory", "keeper systems"),
             ("processes", "test_executor", "deaths frames future handle launch starts worker"),
             ("ray", "test_executor", "lane session"),
-            ("recovery", "test_executor", "breakable generation marks salvage term"),
+            ("recovery", "test_executor", "breakable generation marks salvage"),
         )
         for module in modules.split()
     },

@@ -18,6 +18,7 @@ from amltk.exceptions import (
     WouldDeadlockError,
 )
 from amltk.executors.traits import Traits
+from amltk.scheduling import closing
 from amltk.testing import ManualExecutor, VirtualClock
 
 ExitCode = Scheduler.ExitCode
@@ -208,6 +209,17 @@ class TestEndings:
         last = (tmp_path / "beat").read_text()
         time.sleep(0.1)
         assert (tmp_path / "beat").read_text() == last
+
+    def test_all_ends_are_told_however_long_callbacks_take(self, monkeypatch):
+        monkeypatch.setattr(closing, "GRACE_S", 0.05)
+        scheduler = Scheduler.with_processes(1)
+        task = Task(support.sleep_for_ever, scheduler)
+        cancelled, futures = [], []
+        task.on_cancelled(lambda future: (cancelled.append(future), time.sleep(0.02)))
+        scheduler.on_start(lambda: futures.extend(task() for _ in range(30)))
+        scheduler.on_start(lambda: threading.Timer(0.3, scheduler.stop).start())
+        assert scheduler.run(wait=False) is ExitCode.STOPPED
+        assert set(cancelled) == set(futures)
 
     def test_threads_are_waited_for_with_a_warning(self):
         scheduler = Scheduler.with_threads(1)

@@ -185,6 +185,10 @@ class CallBook:
             return False
         return True
 
+    def is_telling(self) -> bool:
+        """Tell whether ends of calls, or what else has come in, are still to be told."""
+        return bool(self.handoff.entries or self._sweep or self._backlog)
+
     def cancel_all_pending(self) -> None:
         """Plan to cancel all calls that have not started."""
         self._backlog.clear()

@@ -20,12 +20,15 @@ from amltk.exceptions import RunningCallsWarning
 
 if TYPE_CHECKING:
     from amltk.scheduling.calls import CallBook
-    from amltk.scheduling.clock import Clock
+    from amltk.scheduling.clock import Clock, Timer
     from amltk.scheduling.patience import Patience
     from amltk.scheduling.services import Services
 
 #: How long an ended worker has between TERM and KILL.
 GRACE_S = 3.0
+
+#: How often it is looked whether callbacks have been told of all ends, once that time is over.
+_LOOK_S = 0.1
 
 Terminate = bool | Callable[[Executor], object]
 
@@ -61,6 +64,7 @@ class Closing:
         self._swept = swept
         self._settled = settled
         self._fail = fail
+        self._timer: Timer
 
     async def let_calls_end(self, *, wait: bool) -> None:
         """Wait for running calls or end them, as settings and urgency say."""
@@ -113,9 +117,16 @@ class Closing:
             await self._patience.in_thread(work, until_urgency=2)
         except BaseException as error:  # raised by the run
             self._fail(error)
-        timer = self._clock.call_later(GRACE_S, partial(self._patience.lose, 2))
+        self._timer = self._clock.call_later(GRACE_S, self._give_up_if_idle)
         await self._patience.wait_for(self._settled, until_urgency=2)
-        timer.cancel()
+        self._timer.cancel()
+
+    def _give_up_if_idle(self) -> None:
+        """Lose patience with the engine, but not with callbacks that are still told of ends."""
+        if self._book.is_telling():
+            self._timer = self._clock.call_later(_LOOK_S, self._give_up_if_idle)
+        else:
+            self._patience.lose(2)
 
     def _warn(self, why: str) -> None:
         message = f"the run has ended with calls still running ({self._book.n_live}): {why}"

@@ -18,6 +18,7 @@ import support
 
 from amltk import Comm, Scheduler, Task
 from amltk.exceptions import InvalidOptionError, WorkerDiedError
+from amltk.plugins import _capture
 from amltk.plugins._capture import _Routed
 from amltk.plugins.worker_logs import WorkerLogs
 from amltk.testing.contracts import PluginContract
@@ -338,6 +339,27 @@ def print_slowly(x):
 
 
 class TestThreads:
+    def test_a_call_that_ends_costs_no_record_of_another_one(self):
+        heard = []
+
+        class Ending(logging.Handler):
+            def emit(self, record):
+                _capture._root.remove(self, logging.INFO)
+
+        class Hearing(logging.Handler):
+            def emit(self, record):
+                heard.append(record.getMessage())
+
+        hearing = Hearing()
+        _capture._root.add(Ending(), logging.INFO)
+        _capture._root.add(hearing, logging.INFO)
+        try:
+            logging.info("said while another call ends")
+        finally:
+            _capture._root.remove(hearing, logging.INFO)
+
+        assert heard == ["said while another call ends"]
+
     def test_each_call_has_what_its_own_thread_says(self, capsys):
         task = logged(print_slowly, Scheduler.with_threads(4))
         records, lines = heard_of(task)

@@ -203,12 +203,12 @@ class _RootLogger:
                 self._begin()
             self._wanted.append(level)
             self._set_level()
-            logging.root.addHandler(handler)
+            _change_handlers(add=handler)
 
     def remove(self, handler: logging.Handler, level: int) -> None:
         """Let it go."""
         with self._lock:
-            logging.root.removeHandler(handler)
+            _change_handlers(remove=handler)
             self._wanted.remove(level)
             self._set_level()
             if not self._wanted:
@@ -223,7 +223,7 @@ class _RootLogger:
         self._others = list(logging.root.handlers)
         if not self._others and logging.lastResort is not None:
             # It shows warnings where there is no handler, and now there is going to be one.
-            logging.root.addHandler(logging.lastResort)
+            _change_handlers(add=logging.lastResort)
             self._others.append(logging.lastResort)
         for other in self._others:
             other.addFilter(self._filter)
@@ -231,9 +231,22 @@ class _RootLogger:
     def _end(self) -> None:
         for other in self._others:
             other.removeFilter(self._filter)
-        if logging.lastResort in self._others:
-            logging.root.removeHandler(logging.lastResort)
+        if logging.lastResort is not None and logging.lastResort in self._others:
+            _change_handlers(remove=logging.lastResort)
         self._others.clear()
+
+
+def _change_handlers(
+    *, add: logging.Handler | None = None, remove: logging.Handler | None = None
+) -> None:
+    """Give the root logger another list of handlers.
+
+    Other threads may be going through the one that it has: in a list that loses one, they would miss the
+    one behind it, and so lose a record.
+    """
+    with logging._lock:  # type: ignore[attr-defined] # logging's own, for all changes of this kind
+        kept = [handler for handler in logging.root.handlers if handler is not remove]
+        logging.root.handlers = kept if add is None else [*kept, add]
 
 
 _root = _RootLogger()

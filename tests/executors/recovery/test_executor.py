@@ -158,6 +158,20 @@ def test_each_culprit_is_named_and_all_others_return(executor, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("kind", ["fork", "loky"])
+def test_calls_that_come_while_a_pool_fails_its_futures_do_it_no_harm(kind):
+    pool = make_pool(kind)
+    with RecoveringExecutor(pool, owned=True) as executor:
+        calls = pool._pending_work_items
+        for view in (calls.items, calls.values):
+            calls["before"] = None
+            for _ in view():  # as the pool's own thread does it, without a lock
+                calls["meanwhile"] = None
+            calls.clear()
+        assert pool._call_queue.pending_work_items is calls
+        assert executor.submit(support.double, 2).result(TIMEOUT) == 4
+
+
 def exit_on_term():
     """Do as Ray does in a program that uses it, and as many programs do by themselves."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))

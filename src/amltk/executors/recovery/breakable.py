@@ -219,6 +219,34 @@ def _has_ended(process: Any) -> bool:
     return bool(connection.wait([process.sentinel], timeout=0))
 
 
+class _Steady(dict[Any, Any]):
+    """Calls of a pool that its thread goes through while others add to them."""
+
+    def items(self) -> Any:
+        """Return them as they are now."""
+        return list(super().items())
+
+    def values(self) -> Any:
+        """Return them as they are now."""
+        return list(super().values())
+
+
+def keep_steady(pool: Any) -> None:
+    """Keep a breaking pool from stumbling over calls that come at that very moment.
+
+    Python 3.11's pool fails its futures without a lock. If a submission that has not noticed the break yet
+    adds one meanwhile, the pool's thread dies, and neither futures nor workers come to an end.
+
+    Args:
+        pool: The pool; one that has started already is left as it is.
+    """
+    items = getattr(pool, "_pending_work_items", None)
+    if type(items) is dict and getattr(pool, "_executor_manager_thread", None) is None:
+        steady = pool._pending_work_items = _Steady(items)
+        if getattr(pool._call_queue, "pending_work_items", None) is items:
+            pool._call_queue.pending_work_items = steady
+
+
 def spare_cancelled(pool: Any) -> None:
     """Keep a breaking pool from stumbling over futures that were cancelled.
 

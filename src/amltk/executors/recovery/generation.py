@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from amltk._future import LightFuture
-from amltk.executors.recovery.breakable import Workers, spare_cancelled
+from amltk.executors.recovery.breakable import Workers, keep_steady, spare_cancelled
 from amltk.executors.recovery.marks import Marks, read_marks, run_marked
 from amltk.executors.recovery.salvage import keep_pipe, salvage
 from amltk.executors.travel.envelope import run_packed, unpack_outcome
@@ -99,6 +99,8 @@ class Generation:
 
     def __init__(self, pool: Executor, *, is_ours: bool, has_marks: bool, packs: bool) -> None:
         self.pool = pool
+        if has_marks:
+            keep_steady(pool)
         self.workers: Workers = Workers(pool)
         #: Calls that it has, by number.
         self.live: dict[int, Call] = {}

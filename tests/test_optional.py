@@ -1,5 +1,6 @@
 import json
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -11,14 +12,33 @@ def test_a_package_that_is_there_is_imported():
     assert require("json", extra="any", purpose="a test") is json
 
 
-def test_a_missing_package_tells_the_install_command():
+@pytest.mark.parametrize("name", ["dask_jobqueue", "dask-jobqueue", "Dask_Jobqueue"])
+def test_a_missing_package_is_named_with_the_range_that_the_metadata_ask_for(monkeypatch, name):
+    asked = ["loky<4,>=3.4; extra == 'loky'", "dask-jobqueue[x] >=0.9,<0.10 ; extra == 'jobqueue'"]
+    monkeypatch.setattr(metadata, "requires", lambda _name: asked)
+    monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError) as caught:
-        require("no_such_package_of_anybody", extra="loky", purpose='the "loky" executor')
+        require(name, extra="jobqueue", purpose='the "slurm" executor')
 
     assert str(caught.value) == (
-        'the "loky" executor needs "no_such_package_of_anybody", which is not installed; '
-        'install it with: pip install "amltk[loky]"'
+        f'the "slurm" executor needs "{name}", which is not installed; '
+        f'install it with: pip install "dask-jobqueue>=0.9,<0.10"'
     )
+
+
+def test_a_package_of_which_the_metadata_say_nothing_is_named():
+    with pytest.raises(MissingExtraError, match='pip install "no_such_package_of_anybody"'):
+        require("no_such_package_of_anybody", extra="loky", purpose="a test")
+
+
+def test_so_it_is_where_there_are_no_metadata(monkeypatch):
+    def requires(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    monkeypatch.setitem(sys.modules, "loky", None)
+    with pytest.raises(MissingExtraError, match='pip install "loky"'):
+        require("loky", extra="loky", purpose="a test")
 
 
 def test_a_missing_package_is_an_import_error_with_extra_and_package():

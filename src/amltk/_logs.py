@@ -20,8 +20,21 @@ def log_failure(logger: logging.Logger, message: str, *args: object) -> None:
         *args: Put into the message.
     """
     error = sys.exc_info()[1]
+    if error is not None:
+        log_error(logger, message, error, *args)
+
+
+def log_error(logger: logging.Logger, message: str, error: BaseException, *args: object) -> None:
+    """Log an exception likewise, whether it is being handled or not.
+
+    Args:
+        logger: Where to.
+        message: What went wrong.
+        error: The exception.
+        *args: Put into the message.
+    """
     try:
-        logger.exception(message, *args)  # noqa: LOG004 - whoever calls handles one
+        logger.error(message, *args, exc_info=error)
     except BaseException:  # it is told without its text
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
         with suppress(BaseException):

@@ -10,6 +10,7 @@ Drawn::
     ├── MissingExtraError (ImportError)         a package of an extra is not installed
     ├── SchedulerNotRunningError (RuntimeError) something that needs a run, without one
     ├── SchedulerRunningError (RuntimeError)    something that must wait for the run's end
+    ├── NestedRunError (RuntimeError)           a run in a process that only imports the script
     ├── WouldDeadlockError (RuntimeError)       waiting in the loop for what the loop has to do
     ├── TransitionError (RuntimeError)          a call's life took a turn that it cannot take
     ├── BatchError (RuntimeError)               a batch used in a way that it cannot be
@@ -22,6 +23,7 @@ Drawn::
     ├── HistoryError (ValueError)               a history that cannot be written, read or asked so
     ├── CallError (RuntimeError)                a call that could not run or report by itself
     │   ├── WorkerDiedError                     its worker died
+    │   ├── CallExitError                       it called ``sys.exit()``
     │   ├── CallPicklingError                   function or arguments could not be sent
     │   ├── CallUnpicklingError                 function or arguments could not be read there
     │   ├── ResultPicklingError                 its result could not be sent back
@@ -36,6 +38,7 @@ Drawn::
     RemoteTraceback (Exception)                 the worker's traceback, as cause of an error
     AmltkWarning (UserWarning)
     ├── RunningCallsWarning                     running calls that could not be ended
+    ├── LateCallWarning                         calls that came when the run was ending
     └── UnprotectedWarning                      messages that others on the network can read
 
 Each error survives pickling with its attributes, so that it can cross process borders.
@@ -102,6 +105,10 @@ class SchedulerNotRunningError(AmltkError, RuntimeError):
 
 class SchedulerRunningError(AmltkError, RuntimeError):
     """A run was asked for while another run of the same scheduler is on."""
+
+
+class NestedRunError(AmltkError, RuntimeError):
+    """A run was to start while a worker imports the module that starts it, and so on without end."""
 
 
 class WouldDeadlockError(AmltkError, RuntimeError):
@@ -174,6 +181,17 @@ class WorkerDiedError(CallError):
     exit_code: int | None
     #: Name of the signal that ended the worker, such as ``"SIGKILL"``, or ``None``.
     signal_name: str | None
+
+
+class CallExitError(CallError):
+    """The call raised ``SystemExit``, as ``sys.exit()`` and argument parsers do.
+
+    In a program that would be its end, without a word. A call is no program, so that its driver is
+    told by an exception like all others.
+    """
+
+    #: What it was to exit with: a number, a message, or ``None``.
+    code: int | str | None
 
 
 class CallPicklingError(CallError):
@@ -253,6 +271,10 @@ class AmltkWarning(UserWarning):
 
 class RunningCallsWarning(AmltkWarning):
     """Calls go on running that the run could not end."""
+
+
+class LateCallWarning(AmltkWarning):
+    """A call was submitted by a listener of the run's end, and is not taken any more."""
 
 
 class UnprotectedWarning(AmltkWarning):

@@ -8,4 +8,10 @@ from amltk.events.failure import CallbackFailure
 from amltk.events.manager import EventManager
 from amltk.events.subscriber import Subscriber
 
-__all__ = ["CallbackFailure", "Emitter", "Event", "EventManager", "Subscriber"]
+__all__ = [
+    "CallbackFailure",
+    "Emitter",
+    "Event",
+    "EventManager",
+    "Subscriber",
+]

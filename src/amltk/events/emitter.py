@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Hashable, Mapping
+from inspect import getattr_static
 from typing import Any, ParamSpec, TypeVar, overload
 
 from amltk.events.event import Event, PlainEvent, Takes
 from amltk.events.failure import Arguments
 from amltk.events.manager import EventManager
 from amltk.events.subscriber import Registrar, Subscriber
+from amltk.exceptions import InvalidOptionError
 
 P = ParamSpec("P")
 CallbackT = TypeVar("CallbackT", bound=Callable[..., Any])
@@ -132,6 +135,8 @@ class Emitter:
             InvalidCallbackError: When ``callback`` or ``when`` cannot be called.
             InvalidOptionError: When an option makes no sense, or the name is taken.
         """
+        if isinstance(event, str):
+            self._refuse_misspelt(event)
         subscriber: Subscriber[...] = self.subscriber(event)
         options: dict[str, Any] = {
             "name": name,
@@ -143,6 +148,28 @@ class Emitter:
         if callback is None:
             return subscriber(**options)
         return subscriber(callback, **options)
+
+    def _refuse_misspelt(self, text: str) -> None:
+        """Refuse a text that is meant to name one of this class's events, which are no texts.
+
+        Raises:
+            InvalidOptionError: When it is like one of their names.
+        """
+        names = {
+            name.lower(): name
+            for name in dir(type(self))
+            if isinstance(getattr_static(type(self), name), Event)
+        }
+        plain = text.lower().replace("-", "_").removeprefix("on_")
+        close = difflib.get_close_matches(plain, names, n=1, cutoff=0.75)
+        if not close:
+            return  # an event of the user's own
+        kind, name = type(self).__qualname__, names[close[0]]
+        message = (
+            f"on({text!r}) would hear of an event of that text, which nobody emits here; give "
+            f"{kind}.{name}, or use on_{close[0]}"
+        )
+        raise InvalidOptionError(message, option="event", value=text)
 
     @overload
     def emit(self, event: Event[P], /, *args: P.args, **kwargs: P.kwargs) -> None: ...

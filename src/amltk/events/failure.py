@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from amltk._errors import add_note, set_cause
 from amltk._signatures import signature_of
+from amltk._words import short_repr
 from amltk.events.event import name_of_event
 from amltk.events.handler import Handler
 from amltk.exceptions import CallbackArgumentsError
@@ -44,10 +46,11 @@ def failure_of(
     """Name emitter, event and callback in the error, and put it on record."""
     mismatch = _mismatch_of(error, event, handler, arguments)
     if mismatch is not None:
-        mismatch.__cause__ = error
+        set_cause(mismatch, error)
         error = mismatch
-    error.add_note(
-        f'raised in callback "{handler.name}" of event {name_of_event(event)} of "{emitter_name}"'
+    add_note(
+        error,
+        f'raised in callback "{handler.name}" of event {name_of_event(event)} of "{emitter_name}"',
     )
     return CallbackFailure(event, handler.name, handler.callback, error, emitter_name)
 
@@ -74,7 +77,8 @@ def _mismatch_of(
     try:
         signature.bind(*args, **kwargs)
     except TypeError as reason:
-        shown = [repr(value) for value in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
+        shown = [short_repr(value) for value in args]
+        shown += [f"{name}={short_repr(value)}" for name, value in kwargs.items()]
         message = (
             f'callback "{handler.name}" takes {signature}, but event {name_of_event(event)} was '
             f"emitted with ({', '.join(shown)}): {reason}; change one of them, or let the "

@@ -35,7 +35,7 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse what makes no sense at registration, not at the first emission."""
         if self.when is not None:
-            _check_callback(self.when, role="when")
+            check_callback(self.when, role="when")
             _check_predicate(self.when)
         name: object = self.name
         if name is not None and (not isinstance(name, str) or not name):
@@ -77,7 +77,7 @@ class Handler:
     )
 
     def __init__(self, callback: Callable[..., object], options: Options, order: int) -> None:
-        _check_callback(callback, role="a callback")
+        check_callback(callback, role="a callback")
         self.callback: Callable[..., object] = callback
         self.options: Options = options
         self.order: int = order
@@ -136,17 +136,31 @@ def _check_predicate(when: Callable[[], object]) -> None:
         pass
 
 
-def _check_callback(callback: object, role: str) -> None:
+def check_callback(callback: object, role: str) -> None:
+    """Refuse what cannot be called back.
+
+    Args:
+        callback: What was given.
+        role: What it was to be.
+
+    Raises:
+        InvalidCallbackError: When it cannot be called, or is a coroutine function.
+    """
     if not callable(callback):
         message = f"{callback!r} cannot be {role}, since it cannot be called"
         raise InvalidCallbackError(message, callback=callback)
-    inner: Any = callback
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    called = (inner,) if inspect.isclass(inner) else (inner, type(inner).__call__)
-    if any(inspect.iscoroutinefunction(c) or inspect.isasyncgenfunction(c) for c in called):
+    if is_coroutine_function(callback):
         message = (
             f"{callback!r} cannot be {role}, since it is a coroutine function and nobody would "
             f"await it; give a plain function, which may start it: asyncio.create_task(...)"
         )
         raise InvalidCallbackError(message, callback=callback)
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Tell whether calling something returns what has to be awaited."""
+    inner: Any = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    called = (inner,) if inspect.isclass(inner) else (inner, type(inner).__call__)
+    return any(inspect.iscoroutinefunction(c) or inspect.isasyncgenfunction(c) for c in called)

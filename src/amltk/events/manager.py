@@ -296,6 +296,32 @@ class EventManager:
             raise failure.error
 
 
+class FailuresOf:
+    """Notes which callbacks of a manager raise while the context lasts; all else is as ever.
+
+    Args:
+        manager: The manager, which is used by one thread then.
+    """
+
+    def __init__(self, manager: EventManager) -> None:
+        self._manager = manager
+        self._failures: list[CallbackFailure] = []
+
+    def __enter__(self) -> list[CallbackFailure]:
+        """Return the failures, those to come too."""
+        self._before = self._manager.on_failure
+        self._manager.on_failure = self._note
+        return self._failures
+
+    def __exit__(self, *_error: object) -> None:
+        """Note no more."""
+        self._manager.on_failure = self._before
+
+    def _note(self, failure: CallbackFailure) -> bool:
+        self._failures.append(failure)
+        return self._before is not None and self._before(failure)
+
+
 def _given(*values: Any) -> tuple[Any, ...]:
     return tuple(value for value in values if value is not _NOTHING)
 

@@ -143,6 +143,10 @@ def raise_two_arguments():
     raise TwoArgumentsError(1, 2)
 
 
+def raise_unreadable():
+    raise UnreadableError(1, 2)
+
+
 def raise_system_exit():
     raise SystemExit(3)
 

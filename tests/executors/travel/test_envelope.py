@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import pickle
 import sys
@@ -8,6 +9,7 @@ import pytest
 import support
 
 from amltk.exceptions import (
+    CallExitError,
     CallPicklingError,
     CallUnpicklingError,
     RemoteError,
@@ -16,7 +18,6 @@ from amltk.exceptions import (
     ResultUnpicklingError,
 )
 from amltk.executors.travel.envelope import (
-    FunctionCache,
     PortableFunction,
     dumps,
     name_of,
@@ -37,6 +38,15 @@ class Speechless(Exception):  # noqa: N818 - cannot even say its name
 
 def raise_speechless():
     raise Speechless
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):  # noqa: N818 - what it is
+    number: int
+
+
+def raise_frozen():
+    raise Frozen(3)
 
 
 class UnreadableError(Exception):
@@ -68,7 +78,7 @@ class TestCalls:
     @pytest.mark.parametrize(
         ("function", "kind"),
         [
-            (support.raise_system_exit, SystemExit),
+            (support.raise_system_exit, CallExitError),
             (support.raise_keyboard_interrupt, KeyboardInterrupt),
         ],
     )
@@ -90,6 +100,15 @@ class TestCalls:
         _, error = travel(support.double, support.Unreadable())
         assert isinstance(error, CallUnpicklingError)
         assert "UnpicklingError: cannot be read" in str(error)
+
+    def test_an_exception_that_takes_no_attributes_comes_back_as_it_is(self):
+        _, error = travel(raise_frozen)
+        assert (type(error).__name__, error.number, error.args) == ("Frozen", 3, (3,))
+        assert "raise_frozen" in str(error.__cause__)
+
+    def test_an_exception_of_two_arguments_comes_back_as_it_is(self):
+        _, error = travel(support.raise_two_arguments)
+        assert (type(error), str(error)) == (support.TwoArgumentsError, "1 2")
 
     def test_an_exception_that_cannot_be_made_again_comes_back_as_text(self):
         _, error = travel(raise_unreadable)
@@ -173,35 +192,7 @@ class TestDumps:
         assert pickle.loads(by_value)(4) == 8
 
 
-class TestPortableFunction:
-    def test_it_is_pickled_once(self, monkeypatch):
-        n_pickled = []
-        dump = cloudpickle.dumps
-        monkeypatch.setattr(
-            cloudpickle, "dumps", lambda *a, **k: (n_pickled.append(1), dump(*a, **k))[1]
-        )
-        function = PortableFunction(lambda x: x + 1)
-        outcomes = [travel(function, x) for x in range(10)]
-        assert outcomes == [(True, x + 1) for x in range(10)]
-        assert len(n_pickled) == 1
-
-    def test_it_is_unpickled_once(self):
-        offset = 1
-        payload = pack_call(PortableFunction(lambda x: x + offset), (1,), {})
-        one, other = pickle.loads(payload)[0], pickle.loads(payload)[0]
-        assert one is other
-
-    def test_it_can_be_called_where_it_is(self):
-        assert PortableFunction(support.add)(1, y=2) == 3
-
-    def test_functions_that_differ_have_other_digests(self):
-        digests = {PortableFunction(lambda x=x: x).digest for x in range(10)}
-        assert len(digests) == 10
-        assert {len(digest) for digest in digests} == {16}
-
-    def test_the_same_function_has_the_same_digest(self):
-        assert PortableFunction(support.add).digest == PortableFunction(support.add).digest
-
+class TestNames:
     @pytest.mark.parametrize(
         ("function", "name"),
         [
@@ -212,21 +203,3 @@ class TestPortableFunction:
     )
     def test_it_is_named_as_a_person_would(self, function, name):
         assert name_of(function).startswith(name)
-
-
-class TestFunctionCache:
-    def test_the_one_not_used_for_longest_goes_first(self):
-        cache = FunctionCache(2)
-        cache.put(b"1", support.add)
-        cache.put(b"2", support.double)
-        cache.get(b"1")
-        cache.put(b"3", support.fail)
-        assert [cache.get(digest) for digest in (b"1", b"2", b"3")] == [
-            support.add, None, support.fail,
-        ]  # fmt: skip
-
-    def test_putting_one_again_drops_nothing(self):
-        cache = FunctionCache(2)
-        for digest in (b"1", b"2", b"2", b"1"):
-            cache.put(digest, support.add)
-        assert cache.get(b"1") is cache.get(b"2") is support.add

@@ -9,24 +9,23 @@
     unpack_outcome(bytes)       ◀── bytes ──   never raises
 
 An engine only ever sees bytes, so that nothing that cannot be pickled or unpickled is more than
-a failure of that one call. Pickle does the work where it can; cloudpickle takes over for what
-pickle cannot do (lambdas, closures) and for what it would do wrongly: things of ``__main__``,
-which a worker would look for in a main module of its own.
+a failure of that one call. Pickle does the work where it can; for what it cannot do (lambdas,
+closures), and for things of a script, which a worker does not import, see `parts`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import os
 import pickle
-import sys
-import threading
-import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
 
+from amltk._errors import set_cause
+from amltk._words import short_error, short_repr, traceback_text
 from amltk.exceptions import (
     CallError,
+    CallExitError,
     CallPicklingError,
     CallUnpicklingError,
     RemoteError,
@@ -34,140 +33,35 @@ from amltk.exceptions import (
     ResultPicklingError,
     ResultUnpicklingError,
 )
+from amltk.executors.travel.carried import Carried, can_be_carried
+from amltk.executors.travel.children import end_child
+from amltk.executors.travel.loading import NOTHING, Bundle
+from amltk.executors.travel.packing import dumps, dumps_returning, pack
+from amltk.executors.travel.parts import require_sendable
+from amltk.executors.travel.portable import Kept, PortableFunction, Received, Wire
+
+__all__ = [
+    "PortableFunction",
+    "call",
+    "dumps",
+    "name_of",
+    "pack_call",
+    "pack_exception",
+    "pack_unreadable",
+    "pickling_failure",
+    "run_packed",
+    "run_to_bytes",
+    "traceback_text",
+    "unpack_call",
+    "unpack_outcome",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: How many functions a worker keeps unpickled.
-FUNCTIONS_KEPT = 128
-
-#: What pickle writes for anything that is to be imported; without it, plain data travels.
-_NAMES_A_MODULE = pickle.STACK_GLOBAL
-
-
-def dumps(value: object) -> bytes:
-    """Pickle a value, by cloudpickle where pickle cannot do it or would do it wrongly.
-
-    Args:
-        value: What is to travel.
-
-    Returns:
-        Bytes that plain ``pickle.loads`` reads, where cloudpickle is installed.
-
-    Raises:
-        Exception: Whatever cloudpickle raises when it cannot pickle the value either.
-    """
-    try:
-        payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception:  # noqa: S110 - cloudpickle is asked next, and its error is raised
-        pass
-    else:
-        # A worker's main module is another one. A false hit costs some time, nothing else.
-        if _NAMES_A_MODULE not in payload or not (b"__main__" in payload or _registered_by_value()):
-            return payload
-    import cloudpickle
-
-    try:
-        return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
-    except NameError:
-        from amltk.executors.travel import unevaluated
-
-        return unevaluated.dumps(value)
-
-
-def _registered_by_value() -> bool:
-    """Tell whether the user asked cloudpickle to send some modules by value."""
-    cloudpickle = sys.modules.get("cloudpickle")
-    return cloudpickle is not None and bool(cloudpickle.list_registry_pickle_by_value())
-
-
-class PortableFunction(Generic[P, R]):
-    """A function that is pickled once and that a worker unpickles once.
-
-    Copies of it that reach the same worker share one unpickled function, found by the digest
-    of its bytes.
-
-    Args:
-        function: The function to carry.
-    """
-
-    __slots__ = ("__weakref__", "_digest", "_payload", "function")
-
-    def __init__(self, function: Callable[P, R]) -> None:
-        self.function: Callable[P, R] = function
-        self._payload: bytes | None = None
-        self._digest: bytes = b""
-
-    @property
-    def payload(self) -> bytes:
-        """The pickled function.
-
-        Raises:
-            Exception: Whatever pickling it raises.
-        """
-        if self._payload is None:
-            payload = dumps(self.function)
-            self._digest = hashlib.blake2b(payload, digest_size=16).digest()
-            self._payload = payload
-        return self._payload
-
-    @property
-    def digest(self) -> bytes:
-        """Sixteen bytes that stand for the pickled function."""
-        return self._digest if self._payload is not None else self._digest_of_new_payload()
-
-    def _digest_of_new_payload(self) -> bytes:
-        self.payload  # noqa: B018 - makes both
-        return self._digest
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function."""
-        return self.function(*args, **kwargs)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as digest and bytes."""
-        return _function_of, (self.digest, self.payload)
-
-
-class FunctionCache:
-    """The functions that a worker has unpickled, the ones used last kept longest.
-
-    Args:
-        capacity: How many are kept.
-    """
-
-    def __init__(self, capacity: int = FUNCTIONS_KEPT) -> None:
-        self._capacity = capacity
-        self._functions: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
-        # Engines with several threads in one worker (Dask) come here at once.
-        self._lock = threading.Lock()
-
-    def get(self, digest: bytes) -> Callable[..., Any] | None:
-        """Look a function up by its digest."""
-        with self._lock:
-            function = self._functions.get(digest)
-            if function is not None:
-                self._functions.move_to_end(digest)
-            return function
-
-    def put(self, digest: bytes, function: Callable[..., Any]) -> None:
-        """Keep a function, and let go of the one that was not used for longest."""
-        with self._lock:
-            self._functions[digest] = function
-            self._functions.move_to_end(digest)
-            if len(self._functions) > self._capacity:
-                self._functions.popitem(last=False)
-
-
-_cache = FunctionCache()
-
-
-def _function_of(digest: bytes, payload: bytes) -> Callable[..., Any]:
-    function = _cache.get(digest)
-    if function is None:
-        function = pickle.loads(payload)
-        _cache.put(digest, function)
-    return function
+#: What may be raised by strangers' methods when something is pickled, and is the call's failure.
+#: `KeyboardInterrupt` is not: it comes from the user.
+CANNOT_PICKLE = (Exception, SystemExit, GeneratorExit)
 
 
 def pack_call(
@@ -176,7 +70,7 @@ def pack_call(
     """Turn a call into bytes for ``run_packed``.
 
     Args:
-        function: What to call; give a ``PortableFunction`` to have it pickled only once.
+        function: What to call; give a ``PortableFunction`` to have it packed only once.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
 
@@ -187,33 +81,69 @@ def pack_call(
         CallPicklingError: When function or arguments cannot be pickled; the cause says why.
     """
     try:
-        return dumps((function, args, kwargs))
-    except Exception as error:
+        wire = portable(function).wire()
+        arguments, parts = pack_arguments(args, kwargs)
+        return pickle.dumps((wire, arguments, parts), protocol=pickle.HIGHEST_PROTOCOL)
+    except CANNOT_PICKLE as error:
         raise pickling_failure(function, args, kwargs) from error
+
+
+def pack_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, has_script: bool = False
+) -> tuple[bytes, Wire | None]:
+    """Pack the arguments of a call.
+
+    Args:
+        args: The positional ones.
+        kwargs: The keyword ones.
+        has_script: Whether workers may have the script itself, and so what cannot be sent of it.
+
+    Returns:
+        Their bytes, and what they need of scripts, if anything.
+
+    Raises:
+        Exception: Whatever pickling them raises.
+    """
+    packed = pack((args, dict(kwargs)), has_script=has_script)
+    if not packed.parts:
+        return packed.payload, None
+    if not has_script:
+        require_sendable(packed.parts)
+    return packed.payload, Wire.of(packed.parts)
+
+
+def portable(function: Callable[P, R]) -> PortableFunction[P, R]:
+    """Wrap a function for its way to workers, if it is not wrapped yet."""
+    return function if isinstance(function, PortableFunction) else PortableFunction(function)
 
 
 def pickling_failure(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> CallPicklingError:
-    """Make the error that names which part of a call cannot be pickled."""
-    parts: list[tuple[str, object]] = [("the function", function)]
-    parts += [(f"argument {place}", value) for place, value in enumerate(args, 1)]
-    parts += [(f'argument "{name}"', value) for name, value in kwargs.items()]
-    culprits = [f"{label} ({_short_repr(part)})" for label, part in parts if not _pickles(part)]
+    """Make the error that names which part of a call cannot be pickled, and why."""
+    if isinstance(function, PortableFunction):
+        function = function.function
+    reasons = {f"the function ({name_of(function)})": _why_not(function)}
+    for place, value in [*enumerate(args, 1), *((f'"{name}"', v) for name, v in kwargs.items())]:
+        reasons[f"argument {place} ({short_repr(value)})"] = _why_not(value)
+    culprits = {label: why for label, why in reasons.items() if why is not None}
+    why = next(iter(culprits.values()), "")
     message = (
         f"the call of {name_of(function)} could not be sent to a worker: "
-        f"{' and '.join(culprits) or 'the call'} cannot be pickled; make such things inside the "
+        f"{' and '.join(culprits) or 'the call'} cannot be pickled{why}; make such things inside the "
         f"function, or run it on threads"
     )
     return CallPicklingError(message)
 
 
-def _pickles(value: object) -> bool:
+def _why_not(value: object) -> str | None:
+    """Return why something cannot be pickled, as far as that can be said; ``None`` if it can."""
     try:
-        dumps(value)
-    except Exception:
-        return False
-    return True
+        packed = pack(value)
+    except CANNOT_PICKLE as error:
+        return f" ({short_error(error)})"
+    failed = [part.failure for part in packed.parts if part.failure]
+    return f" ({failed[0]})" if failed else None
 
 
 def run_packed(payload: bytes) -> bytes:
@@ -226,35 +156,164 @@ def run_packed(payload: bytes) -> bytes:
         The packed outcome, for ``unpack_outcome``. Nothing is raised, not even ``SystemExit``.
     """
     try:
-        function, args, kwargs = pickle.loads(payload)
+        function, args, kwargs = unpack_call(payload)
+    except BaseException as error:
+        return pack_unreadable(error)
+    return run_to_bytes(function, args, kwargs)
+
+
+def unpack_call(payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """Read a packed call in the worker.
+
+    Args:
+        payload: What ``pack_call`` made.
+
+    Returns:
+        The function, its positional arguments, and its keyword arguments.
+
+    Raises:
+        BaseException: Whatever unpickling raises.
+    """
+    wire, arguments, parts = pickle.loads(payload)
+    function = received_from(wire.digest, lambda: wire.data).function()
+    bundle = NOTHING if parts is None else bundle_from(parts.digest, lambda: parts.data)
+    args, kwargs = bundle.read(arguments)
+    return function, args, kwargs
+
+
+def received_from(digest: bytes, data: Callable[[], bytes]) -> Received:
+    """Return the function of a wire; the same one for the same wire.
+
+    Args:
+        digest: Of the wire.
+        data: Its bytes, asked for if they are not here.
+    """
+    received = _functions.get(digest)
+    if received is None:
+        read = data()
+        received = Received(read)
+        _functions.put(digest, received, len(read))
+    return received
+
+
+def bundle_from(digest: bytes, data: Callable[[], bytes]) -> Bundle:
+    """Return what arguments need of scripts; the same for the same wire."""
+    bundle = _bundles.get(digest)
+    if bundle is None:
+        read = data()
+        bundle = Bundle(pickle.loads(read))
+        _bundles.put(digest, bundle, len(read))
+    return bundle
+
+
+_functions: Kept[Received] = Kept()
+_bundles: Kept[Bundle] = Kept()
+
+
+def run_received(
+    received: Received, arguments: bytes | memoryview, bundle: Bundle | None = None
+) -> bytes:
+    """Unpickle function and arguments, call, and pack what becomes of it; nothing is raised.
+
+    Args:
+        received: The function.
+        arguments: Its arguments, packed.
+        bundle: What these need of scripts.
+    """
+    try:
+        function = received.function()
+        args, kwargs = (bundle or NOTHING).read(arguments)
     except BaseException as error:
         return pack_unreadable(error)
     return run_to_bytes(function, args, kwargs)
 
 
 def run_to_bytes(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    on_end: Callable[[BaseException | None], object] | None = None,
 ) -> bytes:
-    """Call a function and pack what becomes of it; nothing is raised."""
+    """Call a function and pack what becomes of it; nothing is raised.
+
+    Args:
+        function: What to call.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        on_end: Called once it has ended, before the outcome is packed, with what it has raised.
+    """
     try:
-        result = function(*args, **kwargs)
+        result = call(function, args, kwargs, name_of(function))
     except BaseException as error:
+        if on_end is not None:
+            on_end(error)
         return pack_exception(error)
+    if on_end is not None:
+        on_end(None)
     try:
-        return dumps((True, result))
+        return dumps_returning((True, result))
     except BaseException as error:
         message = (
-            f"the result of {name_of(function)} ({_short_repr(result)}) could not be pickled, so "
+            f"the result of {name_of(function)} ({short_repr(result)}) could not be pickled, so "
             f"it could not be sent back; return plain data instead"
         )
         return _pack_failure(ResultPicklingError(message), error)
 
 
+def call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str
+) -> Any:
+    """Call a function; forked children of it do not come back from it.
+
+    Args:
+        function: What to call.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        name: What the call is called.
+
+    Raises:
+        CallExitError: When it wants to end its program.
+        BaseException: What else it raises.
+    """
+    pid = os.getpid()
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:
+        if os.getpid() != pid:
+            end_child(error)
+        if isinstance(error, SystemExit):
+            raise exit_error(error, name) from error
+        raise
+    if os.getpid() != pid:
+        end_child(None)
+    return result
+
+
+def exit_error(error: SystemExit, name: str) -> CallExitError:
+    """Make the error of a call that wants to end its program.
+
+    Args:
+        error: What it raised.
+        name: What the call is called.
+    """
+    code = error.code if isinstance(error.code, int | str | None) else short_repr(error.code)
+    message = (
+        f"{name} called sys.exit({'' if code is None else repr(code)}); a call is no program that "
+        f"could be ended so: let it return, or raise another exception"
+    )
+    return CallExitError(message, code=code)
+
+
 def pack_unreadable(error: BaseException) -> bytes:
     """Pack the failure of a call whose function or arguments could not be unpickled."""
+    hint = "is everything that they need importable in the worker?"
+    if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str):
+        hint = (
+            f"let the worker find {error.name}: install it there or name its folder in PYTHONPATH; or "
+            f"have it sent: cloudpickle.register_pickle_by_value({error.name})"
+        )
     message = (
-        f"the worker could not unpickle the function or its arguments: {_short(error)}; is "
-        f"everything that they need importable in the worker?"
+        f"the worker could not unpickle the function or its arguments: {short_error(error)}; {hint}"
     )
     return _pack_failure(CallUnpicklingError(message), error)
 
@@ -267,14 +326,23 @@ def pack_exception(error: BaseException) -> bytes:
     """Pack an exception, or its text where it does not survive pickling."""
     text = traceback_text(error)
     try:
-        # Loaded once here: what fails to load would otherwise be found out by the driver.
-        payload = dumps((False, error, text))
-        pickle.loads(payload)
+        return _read_once(dumps_returning((False, error, text)))
     except BaseException as reason:
-        kind = f"{type(error).__module__}.{type(error).__qualname__}"
-        message = f"the call raised {kind}: {_short(error)} (the exception could not be pickled: {_short(reason)})"
-        remote = RemoteError(message, type_name=kind, traceback_text=text)
-        return dumps((False, remote, text))
+        why = short_error(reason)
+    with suppress(BaseException):
+        if can_be_carried(error):
+            return _read_once(dumps_returning((False, Carried(error), text)))
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    message = (
+        f"the call raised {kind}: {short_error(error)} (the exception could not be pickled: {why})"
+    )
+    remote = RemoteError(message, type_name=kind, traceback_text=text)
+    return dumps((False, remote, text))
+
+
+def _read_once(payload: bytes) -> bytes:
+    # What fails to load would otherwise be found out by the driver.
+    pickle.loads(payload)
     return payload
 
 
@@ -291,14 +359,16 @@ def unpack_outcome(payload: bytes | bytearray) -> tuple[bool, Any]:
     try:
         outcome = pickle.loads(payload)
     except BaseException as error:
-        message = f"the call's result could not be unpickled: {_short(error)}"
+        message = f"the call's result could not be unpickled: {short_error(error)}"
         failure = ResultUnpicklingError(message)
         failure.__cause__ = error
         return False, failure
     if outcome[0]:
         return True, outcome[1]
     exception: BaseException = outcome[1]
-    exception.__cause__ = RemoteTraceback(outcome[2])
+    if isinstance(exception, SystemExit):  # of a worker that does not make one of it by itself
+        exception = exit_error(exception, "a call")
+    set_cause(exception, RemoteTraceback(outcome[2]))
     return False, exception
 
 
@@ -306,27 +376,8 @@ def name_of(function: object) -> str:
     """Name a function as a person would."""
     if isinstance(function, PortableFunction):
         return name_of(function.function)
-    return getattr(function, "__qualname__", None) or _short_repr(function)
-
-
-def traceback_text(error: BaseException) -> str:
-    """Return an exception with its traceback, as text; never raises."""
     try:
-        return "".join(traceback.format_exception(error))
+        name: object = function.__qualname__  # type: ignore[attr-defined] # or it has none
     except BaseException:
-        return f"{type(error).__qualname__} (its traceback could not be formatted)\n"
-
-
-def _short(error: BaseException) -> str:
-    try:
-        return f"{type(error).__qualname__}: {error}"[:500]
-    except Exception:
-        return type(error).__qualname__
-
-
-def _short_repr(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"an object of {type(value).__qualname__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004
+        name = None
+    return name if isinstance(name, str) and name else short_repr(function)

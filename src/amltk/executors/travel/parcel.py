@@ -13,16 +13,26 @@ between two calls is another blob.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from amltk.exceptions import CallPicklingError
-from amltk.executors.travel.envelope import dumps, pack_unreadable, pickling_failure, run_to_bytes
+from amltk.executors.travel.envelope import (
+    CANNOT_PICKLE,
+    bundle_from,
+    pack_unreadable,
+    pickling_failure,
+    portable,
+    received_from,
+    run_to_bytes,
+)
+from amltk.executors.travel.loading import NOTHING
+from amltk.executors.travel.packing import pack
+from amltk.executors.travel.parts import Packed, Part, require_sendable
+from amltk.executors.travel.portable import Wire, digest_of
 
 H = TypeVar("H")
 
@@ -33,10 +43,13 @@ LARGE_BYTES = 1 << 20
 KEPT = 4
 
 #: The place of an argument: its position, or its name.
-_Place = int | str
+_Place: TypeAlias = int | str
 
-#: The place of the function, which is large when it holds on to large things.
-_FUNCTION = -1
+#: What many calls have in common: itself, or its digest and which of the blobs it is.
+_Shared: TypeAlias = Wire | tuple[bytes, int]
+
+#: A blob as a worker gets it: its bytes, or what reads them.
+Blob: TypeAlias = bytes | Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +58,7 @@ class Parcel:
 
     Attributes:
         payload: The call without its large arguments.
-        blobs: The pickled large arguments by their digests, in the order in which the worker
-            takes them.
+        blobs: What is large, pickled, by its digest, in the order in which the worker takes them.
     """
 
     payload: bytes
@@ -59,14 +71,19 @@ def pack_parcel(
     kwargs: Mapping[str, Any],
     *,
     large: int = LARGE_BYTES,
+    large_function: int | None = None,
+    has_script: bool = False,
 ) -> Parcel:
     """Pack a call for ``run_parcel``.
 
     Args:
-        function: What to call; give a ``PortableFunction`` to have it pickled only once.
+        function: What to call; give a ``PortableFunction`` to have it packed only once.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
         large: From how many bytes on an argument travels apart.
+        large_function: From how many bytes on the function does, with the globals that it uses;
+            as arguments do by default.
+        has_script: Whether workers may have the script itself, and so what cannot be sent of it.
 
     Returns:
         The parcel; most have no blobs.
@@ -75,76 +92,113 @@ def pack_parcel(
         CallPicklingError: When function or arguments cannot be pickled; the cause says why.
     """
     try:
-        payload = dumps((function, args, kwargs, ()))
-        if len(payload) < large:
-            return Parcel(payload)
-        return _split(function, args, kwargs, large) or Parcel(payload)
-    except CallPicklingError:
-        raise
-    except Exception as error:
+        wire = portable(function).wire(has_script=has_script)
+        blobs: dict[str, bytes] = {}
+        arguments = pack((args, dict(kwargs), ()), has_script=has_script)
+        if len(arguments.payload) >= large:
+            arguments = _split(args, kwargs, large, blobs) or arguments
+        if not has_script:
+            require_sendable(arguments.parts)
+        least = large if large_function is None else large_function
+        shared = _shared(wire, least, blobs)
+        parts = _shared(Wire.of(arguments.parts), least, blobs) if arguments.parts else None
+        payload = pickle.dumps((shared, arguments.payload, parts), pickle.HIGHEST_PROTOCOL)
+    except CANNOT_PICKLE as error:
         raise pickling_failure(function, args, kwargs) from error
+    return Parcel(payload, blobs)
+
+
+def _shared(wire: Wire, least: int, blobs: dict[str, bytes]) -> _Shared:
+    if len(wire.data) < least:
+        return wire
+    return wire.digest, _add(blobs, wire.digest.hex(), wire.data)
+
+
+def _add(blobs: dict[str, bytes], digest: str, data: bytes) -> int:
+    blobs.setdefault(digest, data)
+    return list(blobs).index(digest)
 
 
 def _split(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], large: int
-) -> Parcel | None:
-    """Put large arguments, and a large function, into blobs; ``None`` if no single one is large."""
-    left: dict[_Place, Any] = {_FUNCTION: function, **dict(enumerate(args))}
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], large: int, blobs: dict[str, bytes]
+) -> Packed | None:
+    """Put large arguments into blobs; ``None`` if no single one is large."""
+    left: dict[_Place, Any] = {**dict(enumerate(args))}
     left.update(kwargs)
-    blobs: dict[str, bytes] = {}
+    parts: dict[bytes, Part] = {}
     places: list[tuple[_Place, int]] = []
     for place, value in left.items():
-        piece = dumps(value)
-        if len(piece) >= large:
-            digest = hashlib.blake2b(piece, digest_size=16).hexdigest()
-            blobs.setdefault(digest, piece)
-            places.append((place, list(blobs).index(digest)))
-    if not blobs:
+        packed = pack(value)
+        if len(packed.payload) >= large:
+            digest = digest_of(packed.payload).hex()
+            places.append((place, _add(blobs, digest, packed.payload)))
+            parts.update((part.digest, part) for part in packed.parts)
+    if not places:
         return None
     for place, _ in places:
         left[place] = None
     small_args = tuple(left[place] for place in range(len(args)))
     small_kwargs = {name: left[name] for name in kwargs}
-    return Parcel(dumps((left[_FUNCTION], small_args, small_kwargs, tuple(places))), blobs)
+    rest = pack((small_args, small_kwargs, tuple(places)))
+    parts.update((part.digest, part) for part in rest.parts)
+    return Packed(rest.payload, tuple(parts.values()))
 
 
-def run_parcel(payload: bytes, *blobs: bytes) -> bytes:
+def run_parcel(
+    payload: bytes, *blobs: Blob, on_end: Callable[[BaseException | None], object] | None = None
+) -> bytes:
     """Run a packed call in the worker.
 
     Args:
         payload: The parcel's payload.
         *blobs: The parcel's blobs, in their order.
+        on_end: Called once the function has ended, before the outcome is packed, with what it has
+            raised.
 
     Returns:
         The packed outcome, for ``unpack_outcome``. Nothing is raised, not even ``SystemExit``.
     """
     try:
-        function, args, kwargs, places = pickle.loads(payload)
+        shared, arguments, parts = pickle.loads(payload)
+        digest, data = _reader_of(shared, blobs)
+        received = received_from(digest, data)
+        bundle = NOTHING if parts is None else bundle_from(*_reader_of(parts, blobs))
+        function, load = received.function(), bundle.read
+        args, kwargs, places = load(arguments)
         if places:
-            function, args, kwargs = _filled(function, args, kwargs, places, blobs)
+            args, kwargs = _filled(args, kwargs, places, [_bytes_of(blob) for blob in blobs], load)
     except BaseException as error:
         return pack_unreadable(error)
-    return run_to_bytes(function, args, kwargs)
+    return run_to_bytes(function, args, kwargs, on_end)
+
+
+def _reader_of(shared: _Shared, blobs: tuple[Blob, ...]) -> tuple[bytes, Callable[[], bytes]]:
+    if isinstance(shared, Wire):
+        return shared.digest, lambda: shared.data
+    digest, which = shared
+    return digest, lambda: _bytes_of(blobs[which])
+
+
+def _bytes_of(blob: Blob) -> bytes:
+    return blob() if callable(blob) else blob
 
 
 def _filled(
-    function: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     places: tuple[tuple[_Place, int], ...],
-    blobs: tuple[bytes, ...],
-) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    blobs: list[bytes],
+    load: Callable[[bytes], Any],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     filled = list(args)
     for place, which in places:
         # Each place gets a copy of its own, so that a function may change what it is given.
-        value = pickle.loads(blobs[which])
-        if place == _FUNCTION:
-            function = value
-        elif isinstance(place, int):
+        value = load(blobs[which])
+        if isinstance(place, int):
             filled[place] = value
         else:
             kwargs[place] = value
-    return function, tuple(filled), kwargs
+    return tuple(filled), kwargs
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from amltk.executors.travel import unevaluated
+from amltk.executors.travel import pickler
 from amltk.executors.travel.envelope import dumps, pack_call, run_packed, unpack_outcome
 
 #: What is fine on Python 3.14 and later, where nobody asks what `Report` is.
@@ -46,7 +46,7 @@ def travel(function, *args, **kwargs):
 
 def test_whatever_else_there_is_travels_as_with_cloudpickle():
     offset = 40
-    function = pickle.loads(unevaluated.dumps(lambda x: x + offset))
+    function = pickle.loads(pickler.dumps(lambda x: x + offset))
 
     assert function(2) == 42
 

@@ -46,7 +46,7 @@ class TestFactories:
 
     def test_a_missing_package_is_told_with_the_command_that_installs_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "loky", None)
-        with pytest.raises(MissingExtraError, match=r'pip install "amltk\[loky\]"') as caught:
+        with pytest.raises(MissingExtraError, match=r'pip install "loky[<>]=?\d') as caught:
             factory_of("loky")
         assert (caught.value.extra, caught.value.package) == ("loky", "loky")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+
+from amltk._contexts import context
 
 #: The system's default, and a handler of C code, which cannot be set again from here.
 _NOT_ITS_OWN = (signal.SIG_DFL, None)
 
 
-@contextmanager
+@context
 def kept_handler(number: signal.Signals) -> Iterator[None]:
     """Keep what the program does about a signal, unless that is the system's default.
 

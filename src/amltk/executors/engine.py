@@ -16,9 +16,16 @@ from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import wait as wait_for
 from typing import Any
 
+from amltk._errors import set_cause
 from amltk.exceptions import CallPicklingError, InvalidOptionError
 from amltk.executors.traits import Traits
-from amltk.executors.travel.envelope import PortableFunction, pack_call, run_packed, unpack_outcome
+from amltk.executors.travel.envelope import (
+    PortableFunction,
+    exit_error,
+    pack_call,
+    run_packed,
+    unpack_outcome,
+)
 
 Terminator = Callable[[Executor, float], object]
 
@@ -130,6 +137,10 @@ class Engine:
             error = inner.exception()
         except CancelledError:
             return Ending.CANCELLED, None
+        if isinstance(error, SystemExit):
+            failure = exit_error(error, "a call")
+            set_cause(failure, error)
+            return Ending.RAISED, failure
         if error is not None:
             return Ending.RAISED, error
         result = inner.result()

@@ -8,22 +8,31 @@ own by entry points of the group ``amltk.engines``.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from amltk.exceptions import InvalidOptionError
+from amltk.exceptions import InvalidOptionError, NestedRunError
 from amltk.executors.engine import Ending, Engine, Terminator
 from amltk.executors.traits import Traits
-from amltk.executors.travel.envelope import PortableFunction, name_of
+from amltk.executors.travel import surroundings  # noqa: F401 - it notes the folder of now
+from amltk.executors.travel.envelope import name_of, portable
 
-__all__ = ["Ending", "Engine", "Traits", "adopt", "factory_of", "name_of", "portable", "traits_of"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = [
+    "Ending",
+    "Engine",
+    "Traits",
+    "adopt",
+    "factory_of",
+    "name_of",
+    "portable",
+    "refuse_nested_run",
+    "traits_of",
+]
 
 #: Where the factory of each engine is. A factory checks its options and its packages at once and
 #: returns what makes the executor.
@@ -68,11 +77,12 @@ _KNOWN = {
     "loky.process_executor.ProcessPoolExecutor": _Known(
         Traits(death_spreads=True), "amltk.executors.termination:end_workers"
     ),
-    # Its futures stay "pending" until they are done, and cancelling one does not stop the call.
-    "distributed.cfexecutor.ClientExecutor": _Known(
-        Traits(tells_started=False, shares_machine=None)
-    ),
+    # Until a run has made more of it; see `_BETTER`.
+    "distributed.cfexecutor.ClientExecutor": _Known(Traits(shares_machine=None)),
 }
+
+#: What makes more of an executor that but stands for something of an engine that we know.
+_BETTER = {"distributed.cfexecutor.ClientExecutor": "amltk.executors.dask.executor:of_client"}
 
 
 #: Of an executor that nobody knows: what is safe to assume.
@@ -125,6 +135,7 @@ def adopt(
         make: What made it, if it is the scheduler's own.
         recover: Whether another one takes its place when it breaks, where that is possible.
     """
+    executor = _better(executor)
     known = _known(executor)
     owned = make is not None
     if recover and (known.traits.death_spreads or (owned and known is _STRANGER)):
@@ -136,6 +147,16 @@ def adopt(
     if known.terminator is not None:
         ending = partial(_terminate, known.terminator)
     return Engine(executor, known.traits, ending, owned=owned)
+
+
+def _better(executor: Executor) -> Executor:
+    """Return what does more with what an executor stands for, such as a client of Dask."""
+    for kind in type(executor).__mro__:
+        where = _BETTER.get(f"{kind.__module__}.{kind.__qualname__}")
+        if where is not None:
+            better: Executor = _load(where)(executor)
+            return better
+    return executor
 
 
 def traits_of(executor: Executor | Callable[[], Executor]) -> Traits:
@@ -151,9 +172,23 @@ def traits_of(executor: Executor | Callable[[], Executor]) -> Traits:
     return _known(executor).traits
 
 
-def portable(function: Callable[P, R]) -> PortableFunction[P, R]:
-    """Wrap a function so that it is pickled at most once, however often it is called."""
-    return PortableFunction(function)
+def refuse_nested_run() -> None:
+    """Refuse to run where a worker is importing what starts the run, which would go on without end.
+
+    Raises:
+        NestedRunError: When that is so.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    is_importing = getattr(process and process.current_process(), "_inheriting", False)
+    namespaces = sys.modules.get("amltk.executors.travel.namespaces")
+    if is_importing or (namespaces is not None and namespaces.is_reading()):
+        message = (
+            "a run cannot start here: this is a worker, or another process that a program has started, "
+            "and it has only imported the module that starts the run, which would start workers, which "
+            "would import it, and so on. Put what is to happen once into a function, and call it below: "
+            'if __name__ == "__main__":'
+        )
+        raise NestedRunError(message)
 
 
 def _known(executor: object) -> _Known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,8 @@ class Traits:
 class Factory:
     """What makes an executor, and what is known of it before it is made."""
 
-    make: Callable[[], Executor]
+    #: Not shown: among its options may be passwords.
+    make: Callable[[], Executor] = field(repr=False)
     traits: Traits
 
     def __call__(self) -> Executor:

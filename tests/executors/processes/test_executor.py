@@ -1,16 +1,19 @@
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
 import time
 from concurrent.futures import CancelledError, as_completed, wait
+from pathlib import Path
 
 import psutil
 import pytest
 import support
 
 from amltk.exceptions import (
+    CallExitError,
     CallPicklingError,
     CallUnpicklingError,
     ExecutorError,
@@ -81,7 +84,7 @@ class TestCalls:
     )
     def test_what_would_end_a_program_is_the_calls_exception(self, pool, function):
         error = pool.submit(function).exception(TIMEOUT)
-        assert isinstance(error, (SystemExit, KeyboardInterrupt))
+        assert isinstance(error, (CallExitError, KeyboardInterrupt))
         assert pool.submit(support.double, 1).result(TIMEOUT) == 2
 
     def test_memory_that_is_refused_is_an_exception(self, pool):
@@ -162,11 +165,22 @@ class TestPickling:
             pool.submit(support.return_unreadable).result(TIMEOUT)
         assert pool.submit(support.double, 1).result(TIMEOUT) == 2
 
-    def test_an_exception_that_cannot_be_pickled_arrives_as_text(self, pool):
-        with pytest.raises(RemoteError, match="TwoArgumentsError: 1 2") as caught:
+    def test_an_exception_that_pickle_cannot_make_again_arrives_as_it_is(self, pool):
+        with pytest.raises(support.TwoArgumentsError, match="1 2") as caught:
             pool.submit(support.raise_two_arguments).result(TIMEOUT)
-        assert caught.value.type_name == "support.TwoArgumentsError"
-        assert "raise_two_arguments" in caught.value.traceback_text
+        assert "raise_two_arguments" in str(caught.value.__cause__)
+
+    def test_an_exception_that_cannot_be_pickled_arrives_as_text(self, pool):
+        with pytest.raises(RemoteError, match="UnreadableError") as caught:
+            pool.submit(support.raise_unreadable).result(TIMEOUT)
+        assert caught.value.type_name == "support.UnreadableError"
+        assert "raise_unreadable" in caught.value.traceback_text
+
+
+def leave_little_memory():
+    """Let this worker take no more than some 100 MiB more than it has."""
+    has = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (has + (100 << 20), resource.RLIM_INFINITY))
 
 
 class TestDeath:
@@ -192,6 +206,12 @@ class TestDeath:
         assert isinstance(error, WorkerDiedError)
         assert (error.exit_code, error.signal_name) == (exit_code, signal_name)
         assert f"worker process {error.pid} ended" in str(error)
+
+    def test_a_call_that_no_worker_can_read_is_given_up(self):
+        with ProcessExecutor(1, initializer=leave_little_memory) as pool:
+            error = pool.submit(len, bytes(200 << 20)).exception(TIMEOUT)
+            assert isinstance(error, WorkerDiedError | CallUnpicklingError), error
+            assert pool.submit(support.double, 1).result(TIMEOUT) == 2
 
     def test_an_idle_worker_that_dies_is_replaced(self, pool):
         os.kill(pool.submit(support.pid).result(TIMEOUT), signal.SIGKILL)
@@ -264,6 +284,61 @@ class TestStart:
         with ProcessExecutor(1, max_tasks_per_child=3) as pool:
             pids = [pool.submit(support.pid).result(TIMEOUT) for _ in range(7)]
         assert len(set(pids)) == 3
+
+
+LIMITED = """
+import os, resource, sys, threading, time
+from amltk import Scheduler, Task
+
+def limit(n):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+def work(seconds):
+    time.sleep(seconds)
+
+returned, errors = [], []
+"""
+
+#: Two of four workers are up; then there are no descriptors for more of them, for a second.
+A_MOMENT_WITHOUT = """
+scheduler = Scheduler.with_processes(4)
+task = Task(work, scheduler)
+
+def more(_):
+    if len(returned) == 2:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        limit(len(os.listdir("/proc/self/fd")) + 1)
+        threading.Timer(1, limit, [before]).start()
+        for _ in range(20):
+            task(0.1)
+
+task.on_returned(returned.append)
+task.on_returned(more)
+task.on_exception(errors.append)
+scheduler.on_start(lambda: [task(0.1), task(0.1)])
+scheduler.run(timeout=40, end_on_exception=False)
+print(len(returned), errors)
+"""
+
+#: There are descriptors for some of the workers only.
+FEW_DESCRIPTORS = """
+limit(30)
+scheduler = Scheduler.with_processes(12)
+task = Task(work, scheduler)
+task.on_returned(returned.append)
+task.on_exception(errors.append)
+scheduler.on_start(lambda: [task(0.1) for _ in range(22)])
+scheduler.run(timeout=40, end_on_exception=False)
+print(len(returned), errors)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors cannot be counted")
+@pytest.mark.parametrize("script", [A_MOMENT_WITHOUT, FEW_DESCRIPTORS], ids=["moment", "few"])
+def test_where_no_more_workers_can_be_started_those_that_there_are_do_the_work(tmp_path, script):
+    (tmp_path / "script.py").write_text(LIMITED + script)
+    output = support.start_script(tmp_path / "script.py").communicate(timeout=60)[0]
+    assert output.splitlines()[-1] == "22 []"
 
 
 class TestCancel:
@@ -409,7 +484,7 @@ class TestEnd:
         support.wait_for_file(tmp_path / "pid")
         support.wait_for_file(tmp_path / "beat")
         family = psutil.Process(driver.pid).children(recursive=True)
-        assert len(family) == 3
+        assert len(family) == 4  # two workers, the child of one, and the guard
         driver.kill()
         driver.wait()
         driver.stdout.close()
@@ -434,6 +509,15 @@ class TestEnd:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 class TestContexts:
+    def test_exit_codes_are_known_and_nothing_stays_open_there_too(self, method):
+        with ProcessExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+
+            def exit_code():
+                return pool.submit(os._exit, 7).exception(TIMEOUT).exit_code
+
+            assert {exit_code() for _ in range(10)} == {7}
+            assert support.descriptors_kept(exit_code, times=10) < 8
+
     def test_deaths_cost_one_call_there_too(self, method):
         with ProcessExecutor(2, multiprocessing.get_context(method)) as pool:
             victim = pool.submit(support.die, "SIGKILL")

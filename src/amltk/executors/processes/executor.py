@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pickle
 import sys
 import weakref
 from collections.abc import Callable
@@ -25,22 +26,22 @@ from concurrent.futures import Executor
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from amltk.exceptions import CallPicklingError, InvalidOptionError
 from amltk.executors.processes import launch
 from amltk.executors.processes.frames import Channel
-from amltk.executors.processes.future import PoolFuture
+from amltk.executors.processes.future import NO_CALL, PackedCall, PoolFuture
 from amltk.executors.processes.pool import Pool
 from amltk.executors.traits import Factory, Traits
 from amltk.executors.travel.envelope import (
-    PortableFunction,
-    dumps,
+    CANNOT_PICKLE,
     name_of,
-    pack_call,
+    pack_arguments,
     pickling_failure,
+    portable,
 )
+from amltk.executors.travel.surroundings import working_folder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,10 +82,12 @@ class ProcessExecutor(Executor):
         max_tasks_per_child: int | None = None,
     ) -> None:
         _check(max_workers, initializer, max_tasks_per_child)
-        try:
-            setup = dumps((sys.argv, str(Path.cwd()), initializer, tuple(initargs)))
-        except Exception as error:
-            raise pickling_failure(initializer or _nothing, tuple(initargs), {}) from error
+        # Processes of a context may have the script: by fork, or by importing it.
+        self._has_script = mp_context is not None
+        start = None
+        if initializer is not None:
+            start = _pack(initializer, tuple(initargs), {}, has_script=self._has_script)
+        setup = pickle.dumps((sys.argv, working_folder(), start), pickle.HIGHEST_PROTOCOL)
         self._pool = Pool(
             max_workers=max_workers or _count_processors(),
             launch=partial(_launch_worker, mp_context),
@@ -112,12 +115,12 @@ class ProcessExecutor(Executor):
             ExecutorError: When the executor is shut down.
             WorkerStartError: When no worker comes up.
         """
-        function = fn if isinstance(fn, PortableFunction) else None
+        call, error = NO_CALL, None
         try:
-            payload, error = _pack(fn, function, args, kwargs), None
+            call = _pack(fn, args, kwargs, has_script=self._has_script)
         except CallPicklingError as failure:
-            payload, error = b"", failure
-        future = PoolFuture(self._pool, name_of(fn), function, payload)
+            error = failure
+        future = PoolFuture(self._pool, name_of(fn), call)
         if error is not None:
             future.set_exception(error)
         else:
@@ -193,17 +196,12 @@ def _check(max_workers: object, initializer: object, max_tasks_per_child: object
 
 
 def _pack(
-    fn: Callable[..., Any],
-    function: PortableFunction[..., Any] | None,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> bytes:
-    if function is None:
-        return pack_call(fn, args, kwargs)
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, has_script: bool
+) -> PackedCall:
     try:
-        function.digest  # noqa: B018 - pickles the function, in this thread
-        return dumps((args, kwargs))
-    except Exception as error:
+        function = portable(fn).wire(has_script=has_script)
+        return PackedCall(function, *pack_arguments(args, kwargs, has_script=has_script))
+    except CANNOT_PICKLE as error:
         raise pickling_failure(fn, args, kwargs) from error
 
 
@@ -217,10 +215,6 @@ def _count_processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _nothing() -> None:
-    """Stand in for an initializer in a message."""
 
 
 #: Executors that were not shut down, to be so at exit.

@@ -34,12 +34,12 @@ class Kind(enum.IntEnum):
 
     #: To the worker: how to set itself up.
     SETUP = 0
-    #: To the worker: a call with its function.
-    CALL = 1
-    #: To the worker: a function to keep.
-    FUNCTION = 2
-    #: To the worker: a call of a function that it keeps.
-    CALL_KEPT = 3
+    #: To the worker: a function to keep, behind its digest.
+    FUNCTION = 1
+    #: To the worker: parts of a script to keep, behind their digest.
+    PARTS = 2
+    #: To the worker: a call of a function that it keeps: two digests, then the arguments.
+    CALL = 3
     #: To the worker: no more calls.
     LEAVE = 4
     #: To the driver: set up, calls may come.
@@ -48,6 +48,13 @@ class Kind(enum.IntEnum):
     SETUP_FAILED = 6
     #: To the driver: what became of a call.
     OUTCOME = 7
+
+
+#: How long a digest is.
+DIGEST = 16
+
+#: In the place of the digest of parts where arguments need none.
+NO_DIGEST = bytes(DIGEST)
 
 
 Frame = tuple[int, int, bytes | bytearray]

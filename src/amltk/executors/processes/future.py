@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from amltk._future import PENDING, RUNNING, LightFuture
-from amltk.executors.travel.envelope import PortableFunction
+from amltk.executors.travel.portable import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCall:
+    """A call on its way to a worker.
+
+    Attributes:
+        function: The function, which calls have in common.
+        arguments: Its arguments, pickled.
+        parts: What these need of the script, if anything.
+    """
+
+    function: Wire
+    arguments: bytes
+    parts: Wire | None = None
+
+
+#: A call that was sent off or was never to be.
+NO_CALL = PackedCall(Wire(b"", b""), b"")
 
 
 class Ender(Protocol):
@@ -21,16 +41,15 @@ class PoolFuture(LightFuture[Any]):
 
     #: Whether its worker is being ended.
     _end_asked = False
+    #: How many workers have died that had not read it.
+    _n_unread = 0
     #: Whether its outcome is decided, so that it is too late to end it.
     _decided = False
 
-    def __init__(
-        self, pool: Ender, name: str, function: PortableFunction[..., Any] | None, payload: bytes
-    ) -> None:
+    def __init__(self, pool: Ender, name: str, call: PackedCall) -> None:
         self._pool = pool
         self._name = name
-        self._function = function
-        self._payload = payload
+        self._packed = call
 
     def cancel(self) -> bool:
         """Cancel the call; if it is running, end its worker with all its children.

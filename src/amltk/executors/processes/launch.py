@@ -11,13 +11,19 @@ import multiprocessing.util  # noqa: F401 - see `launch_with_context`
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
 from amltk.executors.processes import worker
 from amltk.executors.processes.frames import Channel
+from amltk.executors.travel.surroundings import interpreter, search_path, working_folder
+
+#: How long the exit code of a process that has ended may take to be known.
+_EXIT_CODE_S = 1.0
+
+#: How many descriptors are left to the driver: for its callbacks, and for ending workers.
+SPARE_DESCRIPTORS = 6
 
 #: Run by the fresh interpreter. It gets the driver's search path first, so that it finds amltk and
 #: everything else where the driver found it.
@@ -36,6 +42,9 @@ class Process(Protocol):
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal, or ``None`` while it runs."""
 
+    def exit_code(self) -> int | None:
+        """Return the exit code of a process that has ended, or ``None`` where it is not known."""
+
     def release(self) -> None:
         """Let go of what belongs to an ended process."""
 
@@ -46,6 +55,9 @@ class _Popened:
         self.pid = popen.pid
 
     def poll(self) -> int | None:
+        return self._popen.poll()
+
+    def exit_code(self) -> int | None:
         return self._popen.poll()
 
     def release(self) -> None:
@@ -60,6 +72,11 @@ class _Multiprocessed:
     def poll(self) -> int | None:
         exit_code: int | None = self._process.exitcode
         return exit_code
+
+    def exit_code(self) -> int | None:
+        # That of *forkserver* comes by a pipe from the server, a little after the end.
+        self._process.join(timeout=_EXIT_CODE_S)
+        return self.poll()
 
     def release(self) -> None:
         self._process.join(timeout=0)  # takes it off multiprocessing's own list
@@ -79,14 +96,13 @@ def launch() -> tuple[Process, Channel]:
     ours, theirs = socket.socketpair()
     try:
         descriptor = theirs.fileno()
-        code = _BOOTSTRAP.format(
-            path=[p for p in sys.path if isinstance(p, str)], descriptor=descriptor
-        )
+        code = _BOOTSTRAP.format(path=search_path(), descriptor=descriptor)
         flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         popen = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-            [sys.executable, *flags, "-c", code],
+            [interpreter(), *flags, "-c", code],
             stdin=subprocess.DEVNULL,
             pass_fds=[descriptor],
+            cwd=None if working_folder() else "/",
             process_group=0,  # so that what a dead worker leaves behind can be found
         )
     except BaseException:
@@ -127,6 +143,20 @@ def launch_with_context(context: Any, inherited: Iterable[Any]) -> tuple[Process
     finally:
         theirs.close()
     return _Multiprocessed(process), Channel(ours)
+
+
+def require_descriptors(sock: socket.socket) -> None:
+    """Refuse to start a worker that would take the last descriptors, which the driver needs.
+
+    Args:
+        sock: Any socket.
+
+    Raises:
+        OSError: When there are too few.
+    """
+    with ExitStack() as spare:
+        for _ in range(SPARE_DESCRIPTORS):
+            spare.enter_context(sock.dup())
 
 
 def open_sentinel(pid: int) -> int | None:

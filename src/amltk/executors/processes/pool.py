@@ -25,16 +25,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from amltk._logs import log_failure
 from amltk.exceptions import ExecutorError, WorkerStartError
+from amltk.executors.guard import Guard
 from amltk.executors.processes.deaths import death_of
-from amltk.executors.processes.frames import Channel, Kind
-from amltk.executors.processes.future import PoolFuture
+from amltk.executors.processes.frames import NO_DIGEST, Channel, Kind
+from amltk.executors.processes.future import NO_CALL, PackedCall, PoolFuture
 from amltk.executors.processes.handle import Handle
-from amltk.executors.processes.launch import Process
+from amltk.executors.processes.launch import Process, require_descriptors
 from amltk.executors.processes.starts import Starts
 from amltk.executors.termination import end_processes
 from amltk.executors.travel.envelope import unpack_outcome
@@ -44,6 +45,9 @@ logger: logging.Logger = logging.getLogger(__name__)
 #: How long a worker may take to leave when it is asked to, and to end once its socket is closed.
 _LEAVE_S = 5.0
 _END_S = 1.0
+
+#: So many workers may die before they have read one and the same call.
+MAX_UNREAD = 3
 
 #: How often ends are looked for where the system has no descriptor that tells.
 _LOOK_S = 0.05
@@ -84,6 +88,7 @@ class Pool:
         self._workers: list[Handle] = []
         self._idle: list[Handle] = []
         self._starts = Starts()
+        self._guard = Guard()
         self._numbers = itertools.count(1)
 
     # -------------------------------------------------------------------- from any thread
@@ -101,9 +106,9 @@ class Pool:
             if self._closing:
                 message = f"{future._name} could not be run: this ProcessExecutor is shut down"
                 raise ExecutorError(message)
-            self._waiting.append(future)
             if self._thread is None:
                 self._start_thread()
+            self._waiting.append(future)
             # While every worker is busy, its next outcome makes the manager feed it anyway.
             wake = self._idle or len(self._workers) < self._max_workers
         if wake:
@@ -148,13 +153,19 @@ class Pool:
                 self._wake_writer.send(b"w")
 
     def _start_thread(self) -> None:
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_reader.setblocking(False)
-        self._wake_writer.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_reader, selectors.EVENT_READ, None)
-        self._thread = threading.Thread(target=self._manage, name="amltk-pool", daemon=True)
-        self._thread.start()
+        with ExitStack() as undo:
+            self._wake_reader, self._wake_writer = socket.socketpair()
+            undo.callback(self._wake_reader.close)
+            undo.callback(self._wake_writer.close)
+            self._wake_reader.setblocking(False)
+            self._wake_writer.setblocking(False)
+            self._selector = selectors.DefaultSelector()
+            undo.callback(self._selector.close)
+            self._selector.register(self._wake_reader, selectors.EVENT_READ, None)
+            thread = threading.Thread(target=self._manage, name="amltk-pool", daemon=True)
+            thread.start()
+            undo.pop_all()
+        self._thread = thread
 
     # -------------------------------------------------------------- in the manager's thread
 
@@ -170,6 +181,7 @@ class Pool:
                     self._guarded(self._asked.popleft())
                 self._guarded(self._look_around)
         finally:
+            self._guard.end()
             self._selector.close()
             self._wake_reader.close()
             self._wake_writer.close()
@@ -232,29 +244,34 @@ class Pool:
         wanted = min(room, len(self._waiting) - n_coming)
         if wanted > 0 and time.monotonic() >= self._starts.next_at:
             for _ in range(wanted):
-                self._start_worker()
+                if not self._start_worker():
+                    return
 
-    def _start_worker(self) -> None:
-        inherited = [self._wake_reader, self._wake_writer, self._selector]
+    def _start_worker(self) -> bool:
+        """Start one more worker; tell whether that could be done."""
+        inherited = [self._wake_reader, self._wake_writer, self._selector, self._guard]
         inherited += [worker.channel for worker in self._workers]
         try:
+            require_descriptors(self._wake_reader)
             process, channel = self._launch(inherited)
         except Exception as error:
             self._start_failed(error)
-            return
+            return False
         worker = Handle(process, channel)
         self._workers.append(worker)
+        self._guard.add([process.pid])
         self._selector.register(channel.sock, selectors.EVENT_READ, lambda: self._on_socket(worker))
         if worker.sentinel is not None:
             self._selector.register(
                 worker.sentinel, selectors.EVENT_READ, lambda: self._bury_if_dead(worker)
             )
         self._send(worker, Kind.SETUP, 0, self._setup)
+        return True
 
     def _start_failed(self, error: BaseException | None) -> None:
         self._starts.note_failure(error)
-        if self._starts.are_hopeless:
-            self._give_up()
+        if self._starts.are_hopeless and not self._workers:
+            self._give_up()  # else those that there are go on, and more are tried now and then
 
     def _give_up(self) -> None:
         with self._lock:
@@ -297,7 +314,11 @@ class Pool:
                     self._asked.append(lambda: self._ended(worker))
                 self._wake()
 
-        threading.Thread(target=body, name="amltk-pool-end", daemon=True).start()
+        try:
+            threading.Thread(target=body, name="amltk-pool-end", daemon=True).start()
+        except RuntimeError:  # the system has no thread for us now: once more a little later
+            worker.is_being_ended = False
+            worker.deadline = time.monotonic() + _END_S
 
     def _ended(self, worker: Handle) -> None:
         worker.was_ended = True
@@ -311,7 +332,7 @@ class Pool:
             return  # its children are still being ended: the call is not over before they are
         self._read(worker)  # what it said last counts
         worker.kill_group()
-        exit_code = worker.process.poll()
+        exit_code = worker.process.exit_code()
         self._forget(worker)
         call, worker.call = worker.call, None
         if call is not None:
@@ -328,22 +349,29 @@ class Pool:
             self._selector.unregister(worker.channel.sock)
         if worker.sentinel is not None:
             self._selector.unregister(worker.sentinel)
+        self._guard.remove([worker.process.pid])
         worker.close()
 
     def _complete_dead(self, call: PoolFuture, worker: Handle, exit_code: int | None) -> None:
-        if worker.channel.was_not_read and self._take_back(call, worker.payload):
+        if worker.channel.was_not_read and self._take_back(call, worker.packed):
             return
         if self._decide(call):
             self._complete_cancelled(call)
-        else:
-            self._complete(call, error=death_of(worker.process.pid, exit_code, call._name))
+            return
+        error = death_of(worker.process.pid, exit_code, call._name, n_readers=call._n_unread)
+        self._complete(call, error=error)
 
-    def _take_back(self, call: PoolFuture, payload: bytes) -> bool:
-        """Let a call wait again whose worker was dead before it came; tell whether it may."""
+    def _take_back(self, call: PoolFuture, packed: PackedCall) -> bool:
+        """Let a call wait again whose worker was dead before it had read it; tell whether it may.
+
+        Most of these workers were dead before it came. But a call whose mere reading ends a worker, for
+        want of memory, say, would go from one to the next for ever.
+        """
+        call._n_unread += 1
         with self._lock:
-            if call._end_asked or not call._back_to_waiting():
+            if call._n_unread >= MAX_UNREAD or call._end_asked or not call._back_to_waiting():
                 return False
-            call._payload = payload
+            call._packed = packed
             self._waiting.appendleft(call)
             return True
 
@@ -360,16 +388,15 @@ class Pool:
                 break
         worker.call = future
         worker.n_calls += 1
-        number = next(self._numbers)
-        function, payload = future._function, future._payload
-        worker.payload, future._payload = payload, b""
-        if function is None:
-            self._send(worker, Kind.CALL, number, payload)
-            return True
-        if worker.kept.get(function.digest) is None:
-            worker.kept.put(function.digest, function)
-            self._send(worker, Kind.FUNCTION, 0, function.digest + function.payload)
-        self._send(worker, Kind.CALL_KEPT, number, function.digest + payload)
+        number = worker.number = next(self._numbers)
+        worker.packed, future._packed = future._packed, NO_CALL
+        function, parts = worker.packed.function, worker.packed.parts
+        if worker.lacks(worker.functions, function):
+            self._send(worker, Kind.FUNCTION, 0, function.digest + function.data)
+        if parts is not None and worker.lacks(worker.parts, parts):
+            self._send(worker, Kind.PARTS, 0, parts.digest + parts.data)
+        digests = function.digest + (NO_DIGEST if parts is None else parts.digest)
+        self._send(worker, Kind.CALL, number, digests + worker.packed.arguments)
         return True
 
     def _send(self, worker: Handle, kind: Kind, number: int, payload: bytes) -> None:
@@ -415,11 +442,10 @@ class Pool:
             worker.deadline = time.monotonic() + _END_S  # one that lives on without us is ended
         self._bury_if_dead(worker)
 
-    def _on_frame(
-        self, worker: Handle, _number: int, kind: int, payload: bytes | bytearray
-    ) -> None:
+    def _on_frame(self, worker: Handle, number: int, kind: int, payload: bytes | bytearray) -> None:
         if kind == Kind.OUTCOME:
-            self._on_outcome(worker, payload)
+            if number == worker.number:  # else of an earlier call, by whoever says so
+                self._on_outcome(worker, payload)
         elif kind == Kind.READY:
             worker.is_ready = True
             self._starts.note_success()
@@ -429,7 +455,7 @@ class Pool:
             self._starts.note_cause(error)
 
     def _on_outcome(self, worker: Handle, payload: bytes | bytearray) -> None:
-        call, worker.call, worker.payload = worker.call, None, b""
+        call, worker.call, worker.packed = worker.call, None, NO_CALL
         if call is None:
             return  # said by a worker after its call was written off
         if not worker.is_leaving:

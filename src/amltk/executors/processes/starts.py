@@ -12,6 +12,9 @@ MAX_FAILED_STARTS = 5
 #: The wait after the first failed start; doubled after each further one.
 _BACK_OFF_S = 0.05
 
+#: The longest wait, where other workers are up.
+_LONGEST_S = 10.0
+
 
 class Starts:
     """Counts the starts in a row that have failed."""
@@ -39,7 +42,8 @@ class Starts:
         """Take note that a worker has not come up, and of why, where that is known."""
         self._n_failed += 1
         self._cause = cause or self._cause
-        self.next_at = time.monotonic() + _BACK_OFF_S * 2 ** (self._n_failed - 1)
+        wait_s = min(_BACK_OFF_S * 2 ** min(self._n_failed - 1, 20), _LONGEST_S)
+        self.next_at = time.monotonic() + wait_s
 
     def error(self) -> WorkerStartError:
         """Make the error that all calls get that no worker can run."""

@@ -23,14 +23,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
-from amltk.executors.processes.frames import HEADER, Kind
-from amltk.executors.travel.envelope import (
-    FunctionCache,
-    pack_exception,
-    pack_unreadable,
-    run_packed,
-    run_to_bytes,
-)
+from amltk.executors.processes.frames import DIGEST, HEADER, NO_DIGEST, Kind
+from amltk.executors.travel.envelope import pack_exception, pack_unreadable, run_received
+from amltk.executors.travel.loading import Bundle
+from amltk.executors.travel.portable import Kept, Received
 
 #: How often the watching thread looks whether the driver is still the parent.
 _WATCH_S = 1.0
@@ -69,7 +65,8 @@ class _Worker:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._buffer = bytearray()
-        self._functions = FunctionCache()
+        self._functions: Kept[Received] = Kept()
+        self._parts: Kept[_Parts] = Kept()
         self._leaving = False
 
     def run(self) -> None:
@@ -89,46 +86,46 @@ class _Worker:
         while True:
             number, kind, payload = self._read()
             if kind == Kind.CALL:
-                self._write(Kind.OUTCOME, number, run_packed(payload))
-            elif kind == Kind.CALL_KEPT:
-                self._write(Kind.OUTCOME, number, self._call_kept(payload))
+                self._write(Kind.OUTCOME, number, self._call(memoryview(payload)))
             elif kind == Kind.FUNCTION:
-                self._keep(payload)
+                data = payload[DIGEST:]
+                self._functions.put(payload[:DIGEST], Received(data), len(data))
+            elif kind == Kind.PARTS:
+                data = payload[DIGEST:]
+                self._parts.put(payload[:DIGEST], _Parts(data), len(data))
             elif kind == Kind.LEAVE or not self._set_up(payload):
                 return
 
     def _set_up(self, payload: bytes) -> bool:
         try:
-            argv, cwd, initializer, initargs = pickle.loads(payload)
+            argv, cwd, start = pickle.loads(payload)
             sys.argv = argv
-            with suppress(OSError):
-                os.chdir(cwd)
-            if initializer is not None:
-                initializer(*initargs)
+            if cwd is not None:
+                with suppress(OSError):
+                    os.chdir(cwd)
+            if start is not None:
+                parts = () if start.parts is None else pickle.loads(start.parts.data)
+                args, _ = Bundle(parts).read(start.arguments)
+                Received(start.function.data).function()(*args)
         except BaseException as error:
             self._write(Kind.SETUP_FAILED, 0, pack_exception(error))
             return False
         self._write(Kind.READY, 0, b"")
         return True
 
-    def _keep(self, payload: bytes) -> None:
-        digest, packed = payload[:16], payload[16:]
-        try:
-            function = pickle.loads(packed)
-        except BaseException as error:
-            function = _Unreadable(pack_unreadable(error))
-        self._functions.put(digest, function)
-
-    def _call_kept(self, payload: bytes) -> bytes:
-        function = self._functions.get(payload[:16])
-        if isinstance(function, _Unreadable):
-            return function.outcome
-        try:
-            args, kwargs = pickle.loads(memoryview(payload)[16:])
-        except BaseException as error:
-            return pack_unreadable(error)
-        assert function is not None  # noqa: S101 - the driver keeps the same list as we do
-        return run_to_bytes(function, args, kwargs)
+    def _call(self, payload: memoryview) -> bytes:
+        digest, parts_digest = bytes(payload[:DIGEST]), bytes(payload[DIGEST : 2 * DIGEST])
+        received = self._functions.get(digest)
+        assert received is not None  # noqa: S101 - the driver keeps the same list as we do
+        bundle = None
+        if parts_digest != NO_DIGEST:
+            parts = self._parts.get(parts_digest)
+            assert parts is not None  # noqa: S101 - likewise
+            try:
+                bundle = parts.bundle()
+            except BaseException as error:
+                return pack_unreadable(error)
+        return run_received(received, payload[2 * DIGEST :], bundle)
 
     def _read(self) -> tuple[int, int, bytes]:
         buffer = self._buffer
@@ -180,14 +177,18 @@ class _Worker:
             _end_own_tree()
 
 
-class _Unreadable:
-    """Stands in for a function that could not be unpickled."""
+class _Parts:
+    """What arguments need of scripts, read when a call needs it."""
 
-    def __init__(self, outcome: bytes) -> None:
-        self.outcome = outcome
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._bundle: Bundle | None = None
 
-    def __call__(self) -> None:
-        """Be of the type that the cache keeps; never called."""
+    def bundle(self) -> Bundle:
+        if self._bundle is None:
+            self._bundle = Bundle(pickle.loads(self._data))
+            self._data = b""
+        return self._bundle
 
 
 def _end_own_tree() -> None:

@@ -5,7 +5,7 @@ import sys
 SCRIPT = """
 import os, signal, sys, time
 from amltk.executors.recovery.term import Term
-from amltk.executors.travel.envelope import pack_call
+from amltk.executors.travel.parcel import pack_parcel
 
 def term():
     os.kill(os.getpid(), signal.SIGTERM)
@@ -18,6 +18,9 @@ class Leaving(SystemExit):
 def leave(*_):
     raise Leaving(15)
 
+def noted():
+    print("noted")
+
 def work():
     term()
     time.sleep(60)
@@ -25,7 +28,7 @@ def work():
 signal.signal(signal.SIGTERM, leave)
 handler = Term()
 handler.install()
-print("an outcome:", handler.run(pack_call(work, (), {})))
+print("an outcome:", handler.run(pack_parcel(work, (), {}).payload, note=noted))
 """
 
 
@@ -35,3 +38,30 @@ def test_a_worker_that_is_told_twice_ends_and_makes_no_outcome_of_it():
     )
 
     assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, ""), ended.stderr
+
+
+MASKED = """
+import os, signal, time
+from amltk.executors.recovery.term import Term
+from amltk.executors.travel.parcel import pack_parcel
+
+class Slow:
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGTERM)  # its pool breaks while the result is packed
+        return str, ("done",)
+
+handler = Term()
+handler.install()
+outcome = handler.run(pack_parcel(Slow, (), {}).payload, note=lambda: print("noted", flush=True))
+print(b"done" in outcome, flush=True)
+handler.rest()
+print("not ended")
+"""
+
+
+def test_the_outcome_of_a_call_that_has_ended_is_noted_before_term_ends_its_worker():
+    ended = subprocess.run(
+        [sys.executable, "-c", MASKED], capture_output=True, text=True, timeout=50, check=False
+    )
+
+    assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "noted\nTrue\n"), ended.stderr

@@ -13,14 +13,24 @@ import support
 from amltk.exceptions import WorkerDiedError
 from amltk.executors.recovery.breakable import Workers, maker_of, spare_cancelled
 from amltk.executors.recovery.generation import Call, Generation
-from amltk.executors.recovery.marks import KEPT_BYTES, N_SLOTS, Marks, read_marks, run_marked
+from amltk.executors.recovery.marks import (
+    KEPT_BYTES,
+    N_SLOTS,
+    PIPE_BYTES,
+    Marks,
+    outcome_path,
+    read_marks,
+    read_outcome,
+    run_marked,
+)
 from amltk.executors.recovery.salvage import keep_pipe, salvage
 from amltk.executors.recovery.verdict import MAX_SUSPICIONS, judge
-from amltk.executors.travel.envelope import pack_call, unpack_outcome
+from amltk.executors.travel.envelope import unpack_outcome
+from amltk.executors.travel.parcel import pack_parcel
 
 
 def packed(function, *args):
-    return pack_call(function, args, {})
+    return pack_parcel(function, args, {}).payload
 
 
 @pytest.fixture
@@ -102,10 +112,25 @@ def test_only_the_last_calls_are_remembered(tmp_path):
     assert min(ended) == 11
 
 
-def test_a_large_outcome_is_not_kept(tmp_path):
-    run_marked(str(tmp_path), 1, packed(bytes, KEPT_BYTES))
+def test_a_large_outcome_is_a_file_until_it_is_read(tmp_path):
+    assert run_marked(str(tmp_path), 1, packed(bytes, KEPT_BYTES)) == (1, None)
     marks = read_marks(tmp_path)
-    assert (list(marks.ended), list(marks.outcomes)) == ([1], [])
+    assert (list(marks.ended), list(marks.outcomes)) == ([1], [1])
+    assert unpack_outcome(marks.outcomes[1]) == (True, bytes(KEPT_BYTES))
+    assert unpack_outcome(read_outcome(tmp_path, 1)) == (True, bytes(KEPT_BYTES))
+    assert list(read_marks(tmp_path).outcomes) == []
+
+
+def test_an_outcome_that_a_pipe_takes_at_once_is_no_file(tmp_path):
+    _, outcome = run_marked(str(tmp_path), 1, packed(bytes, PIPE_BYTES - 200))
+    assert unpack_outcome(outcome) == (True, bytes(PIPE_BYTES - 200))
+    assert not outcome_path(tmp_path, 1).exists()
+
+
+def test_where_no_file_can_be_written_a_large_outcome_goes_by_the_pools_pipe(tmp_path):
+    outcome_path(tmp_path, 1).mkdir()
+    _, outcome = run_marked(str(tmp_path), 1, packed(bytes, KEPT_BYTES))
+    assert unpack_outcome(outcome) == (True, bytes(KEPT_BYTES))
 
 
 def test_a_file_that_is_cut_short_is_passed_over(tmp_path):

@@ -7,6 +7,7 @@ moment only those workers are dead that died by themselves: they broke the pool.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +69,21 @@ def _loky_maker(pool: Any) -> Callable[[], Executor]:
         initargs=pool._initargs,
         env=pool._env,
     )
+
+
+def has_script(pool: Any) -> bool:
+    """Tell whether workers of a pool have the script itself: by fork, or by importing it.
+
+    Args:
+        pool: A pool of the standard library or of loky.
+    """
+    context = getattr(pool, "_mp_context", None) or getattr(pool, "_context", None)
+    method = context.get_start_method() if context is not None else "loky"
+    if method == "fork":
+        return True
+    main = sys.modules["__main__"]
+    is_found = getattr(main, "__spec__", None) is not None or hasattr(main, "__file__")
+    return is_found and method != "loky"
 
 
 _MAKERS: dict[str, Callable[[Any], Callable[[], Executor]]] = {

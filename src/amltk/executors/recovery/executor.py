@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
@@ -30,12 +31,14 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from amltk._future import LightFuture
 from amltk.exceptions import CallPicklingError, ExecutorError, WorkerStartError
-from amltk.executors.recovery.breakable import maker_of
+from amltk.executors.guard import Guard
+from amltk.executors.recovery.breakable import has_script, maker_of
 from amltk.executors.recovery.generation import Call, Generation
 from amltk.executors.recovery.verdict import judge
 from amltk.executors.termination import end_processes
 from amltk.executors.traits import Traits
 from amltk.executors.travel.envelope import name_of, pack_call, unpack_outcome
+from amltk.executors.travel.shelf import Shelf
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -123,8 +126,12 @@ class RecoveringExecutor(Executor):
         self._generation_of: Callable[..., Generation] = partial(
             Generation, has_marks=has_marks, packs=self._packs
         )
+        # Workers of such pools share this machine.
+        self._shelf = Shelf(has_script=has_script(pool)) if has_marks and self._packs else None
         #: As those of the pool, but a death does not spread.
         self.traits: Traits = replace(traits, packs_itself=traits.pickles, death_spreads=False)
+        self._guard = Guard()
+        weakref.finalize(self, self._guard.end)
         self._lock = threading.Lock()
         self._numbers: Iterator[int] = itertools.count(1)
         self._current = self._generation_of(pool, is_ours=owned)
@@ -158,13 +165,18 @@ class RecoveringExecutor(Executor):
             ExecutorError: When the executor is shut down.
             WorkerStartError: When pool after pool breaks for no call's sake.
         """
+        release = None
         try:
-            packed = (pack_call(fn, args, kwargs),) if self._packs else (fn, args, kwargs)
-        except CallPicklingError as failure:
+            if self._shelf is not None:
+                shelved = self._shelf.pack(fn, args, kwargs)
+                packed, release = shelved.arguments, shelved.release
+            else:
+                packed = (pack_call(fn, args, kwargs),) if self._packs else (fn, args, kwargs)
+        except (CallPicklingError, OSError) as failure:
             failed: LightFuture[R] = LightFuture()
             failed.set_exception(failure)
             return failed
-        call = Call(next(self._numbers), fn, packed, self._cancel)
+        call = Call(next(self._numbers), fn, packed, self._cancel, release)
         with self._lock:
             if self._is_closed or self._failure is not None:
                 self._refuse(fn)
@@ -229,6 +241,9 @@ class RecoveringExecutor(Executor):
             self._wait_for_recovery()
         self._wait_for_recovery()
         self._current.close(wait=True)
+        self._guard.end()
+        if self._shelf is not None:
+            self._shelf.close()
 
     def _is_own_thread(self) -> bool:
         here = threading.current_thread()
@@ -279,6 +294,7 @@ class RecoveringExecutor(Executor):
         call._inner = inner
         if workers.n_started > n_workers:
             workers.watch()
+            self._guard.add(workers.pids())
         inner.add_done_callback(partial(self._inner_done, call, generation))
 
     # ------------------------------------------- in the thread that completes a pool's future

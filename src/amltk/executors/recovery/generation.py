@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, InvalidStateError
@@ -12,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from amltk._future import LightFuture
+from amltk.exceptions import ResultUnpicklingError
 from amltk.executors.recovery.breakable import Workers, keep_steady, spare_cancelled
-from amltk.executors.recovery.marks import Marks, read_marks, run_marked
+from amltk.executors.recovery.marks import Marks, read_marks, read_outcome, run_marked
 from amltk.executors.recovery.salvage import keep_pipe, salvage
 from amltk.executors.travel.envelope import run_packed, unpack_outcome
+from amltk.executors.travel.folders import make_folder
 
 
 class Call(LightFuture[Any]):
@@ -26,6 +27,7 @@ class Call(LightFuture[Any]):
         function: What it calls; for its name only.
         packed: What is handed to a pool.
         cancel: Cancels it, given itself.
+        release: Called when it is handed to none any more.
     """
 
     #: The future of the pool that has it now.
@@ -42,11 +44,13 @@ class Call(LightFuture[Any]):
         function: Any,
         packed: tuple[Any, ...],
         cancel: Callable[[Call], bool],
+        release: Callable[[], object] | None = None,
     ) -> None:
         self._number = number
         self._function = function
         self._packed = packed
         self._ask_to_cancel = cancel
+        self._release = release
 
     def cancel(self) -> bool:
         """Cancel the call if it has not started.
@@ -83,7 +87,9 @@ class Call(LightFuture[Any]):
             self._set_cancelled()
 
     def _let_go(self) -> None:
-        self._packed = ()
+        if self._release is not None:
+            self._release()
+        self._packed, self._release = (), None
         self._inner = self._generation = self._function = None
 
 
@@ -112,7 +118,7 @@ class Generation:
         self.has_completed_any = False
         self._is_ours = is_ours
         self._packs = packs
-        self._folder = Path(tempfile.mkdtemp(prefix="amltk-recovery-")) if has_marks else None
+        self._folder = make_folder("marks") if has_marks else None
         self._where = str(self._folder)
         self._was_observed = False
         #: Calls that had not started when it broke, as far as its futures told.
@@ -141,7 +147,11 @@ class Generation:
     def outcome_of(self, result: Any) -> tuple[bool, Any]:
         """Read what the pool's future returned."""
         if self._folder is not None:
-            return unpack_outcome(result[1])
+            number, outcome = result
+            try:
+                return unpack_outcome(outcome or read_outcome(self._folder, number))
+            except OSError as error:
+                return False, _unreadable(error)
         return unpack_outcome(result) if self._packs else result
 
     def observe_break(self) -> None:
@@ -175,6 +185,12 @@ class Generation:
             self.workers.shut_down(wait=wait)
         if wait or not self.live:  # else calls are still to be marked
             self._remove()
+
+
+def _unreadable(error: OSError) -> ResultUnpicklingError:
+    failure = ResultUnpicklingError(f"the file of the call's result could not be read: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def _remove_folder(folder: Path | None) -> None:

@@ -9,7 +9,7 @@
 A pool that breaks fails all its futures alike. What a call had come to by then is known to nobody
 but the worker that ran it, and that one may be dead, so it writes it down beforehand: into memory
 that is a file, which outlives it and costs no system call. A worker may also be ended on the way
-from its call's end to the sending, so the last outcome is kept too, unless it is large.
+from its call's end to the sending, so the last outcome is kept too; a large one is a file.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import mmap
 import os
 import struct
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from amltk.executors.recovery.term import Term
-from amltk.executors.travel.envelope import run_packed
+from amltk.executors.travel.shelf import run_shelved
 
 #: How many calls back a worker's marks go. A pool hands out only a few calls more than it has
 #: workers, so that no more than these can have ended without their results having arrived.
@@ -38,6 +40,13 @@ _KEPT = struct.Struct("<qq")
 
 #: No larger outcome is kept.
 KEPT_BYTES = 1 << 16
+
+#: A larger outcome is a file. A message of a pool is written to its pipe at once up to 4 KiB, so that
+#: no death of a worker leaves a part of one there, for the rest of which the pool would wait.
+PIPE_BYTES = 3500
+
+#: How the names of such files end.
+_OUTCOME = ".outcome"
 
 #: How many files a worker keeps open: one for each scheduler that uses its pool at the time.
 _N_OPEN = 8
@@ -75,15 +84,18 @@ class _Notes:
         _SLOT.pack_into(self._memory, place, number)
         return place
 
-    def end(self, number: int, place: int, outcome: bytes) -> None:
-        """Note that a call has ended, and how."""
+    def end(self, number: int, place: int) -> None:
+        """Note that a call has ended."""
+        _SLOT.pack_into(self._memory, place, -number)
+
+    def keep(self, number: int, outcome: bytes) -> None:
+        """Keep the outcome of a call that has ended, unless it is large."""
         length = len(outcome)
         if length <= KEPT_BYTES:
             memory, start = self._memory, _SLOTS_END + _KEPT.size
             _KEPT.pack_into(memory, _SLOTS_END, 0, length)
             memory[start : start + length] = outcome
             _KEPT.pack_into(memory, _SLOTS_END, number, length)
-        _SLOT.pack_into(self._memory, place, -number)
 
 
 _open_notes: OrderedDict[str, _Notes | None] = OrderedDict()
@@ -91,26 +103,58 @@ _open_notes: OrderedDict[str, _Notes | None] = OrderedDict()
 _term = Term()
 
 
-def run_marked(folder: str, number: int, payload: bytes) -> tuple[int, bytes]:
+def run_marked(folder: str, number: int, payload: bytes, *paths: str) -> tuple[int, bytes | None]:
     """Run a packed call in the worker, with marks before and after.
 
     Args:
         folder: Where the marks go.
         number: The call's number, from 1.
-        payload: What ``pack_call`` made.
+        payload: The call, as ``run_shelved`` takes it.
+        *paths: Its files, likewise.
 
     Returns:
-        The number, for a result that is found where it was lost, and the packed outcome. Nothing
-        is raised.
+        The number, for a result that is found where it was lost, and the packed outcome, or ``None``
+        where that is a file. Nothing is raised.
     """
     notes = _open_notes[folder] if folder in _open_notes else _open(folder)
     if notes is None:
-        return number, run_packed(payload)
+        return number, run_shelved(payload, *paths)
     place = notes.start(number)
-    outcome = _term.run(payload)
-    notes.end(number, place, outcome)
+    outcome = _term.run(payload, *paths, note=partial(notes.end, number, place))
+    told = outcome if len(outcome) <= PIPE_BYTES or not _write(folder, number, outcome) else None
+    notes.end(number, place)  # also of a call that could not begin
+    notes.keep(number, outcome)
     _term.rest()
-    return number, outcome
+    return number, told
+
+
+def _write(folder: str, number: int, outcome: bytes) -> bool:
+    """Write a large outcome to a file; tell whether that could be done."""
+    path = outcome_path(Path(folder), number)
+    try:
+        path.write_bytes(outcome)
+    except OSError:  # the disk is full: it goes by the pool's own pipe
+        with suppress(OSError):
+            path.unlink()
+        return False
+    return True
+
+
+def outcome_path(folder: Path, number: int) -> Path:
+    """Return where the outcome of a call is, if it is large."""
+    return folder / f"{number}{_OUTCOME}"
+
+
+def read_outcome(folder: Path, number: int) -> bytes:
+    """Read a large outcome, which is not needed there any more.
+
+    Raises:
+        OSError: When it is not there.
+    """
+    path = outcome_path(folder, number)
+    outcome = path.read_bytes()
+    path.unlink()
+    return outcome
 
 
 def _open(folder: str) -> _Notes | None:
@@ -139,6 +183,8 @@ def read_marks(folder: Path) -> Marks:
     """
     marks = Marks()
     for path in folder.glob("*"):
+        if not path.name.isdigit():
+            continue  # an outcome, or whose folder it is
         pid, data = int(path.name), path.read_bytes()
         if len(data) < _SLOTS_END + _KEPT.size:
             continue  # it died before its first call
@@ -151,4 +197,7 @@ def read_marks(folder: Path) -> Marks:
         if number:
             start = _SLOTS_END + _KEPT.size
             marks.outcomes[number] = data[start : start + length]
+    for number in marks.ended:
+        with suppress(OSError):  # it was small, or has arrived
+            marks.outcomes[number] = outcome_path(folder, number).read_bytes()
     return marks

@@ -52,7 +52,8 @@ def salvage(pipe: int | None) -> dict[int, bytes]:
         for message in _split(_read_all(pipe)):
             with suppress(Exception):  # not from one of ours
                 number, outcome = pickle.loads(message).result
-                found[number] = outcome
+                if outcome is not None:
+                    found[number] = outcome
     finally:
         os.close(pipe)
     return found

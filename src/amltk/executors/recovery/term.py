@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
+from functools import partial
 from types import FrameType
 from typing import Any
 
-from amltk.executors.travel.envelope import run_packed, unpack_outcome
+from amltk.exceptions import CallExitError
+from amltk.executors.travel.shelf import run_shelved
 
 
 class _Phase(Enum):
@@ -34,6 +36,8 @@ class Term:
         self._own: Callable[[int, FrameType | None], Any] = signal.default_int_handler
         #: The program's handler has raised ``SystemExit`` in this call.
         self._was_raised = False
+        #: Which signals were blocked before a call's end.
+        self._mask: Iterable[int] | None = None
 
     def install(self) -> None:
         """Take the place of the program's handler, if it has one; called in the worker."""
@@ -44,20 +48,35 @@ class Term:
             self._own = own
             signal.signal(signal.SIGTERM, self._handle)
 
-    def run(self, payload: bytes) -> bytes:
-        """Run a packed call; until ``rest`` is called, its outcome is not cut off by TERM."""
+    def run(self, payload: bytes, *paths: str, note: Callable[[], object]) -> bytes:
+        """Run a packed call; from its end until ``rest`` is called, TERM does not end the worker.
+
+        Args:
+            payload: The call, as ``run_shelved`` takes it.
+            *paths: Its files, likewise.
+            note: Called once the call has ended, before its outcome is packed.
+        """
         self._was_raised = False
         self._phase = _Phase.RUNNING
-        outcome = run_packed(payload)
-        if self._was_raised and _is_exit(outcome):
-            _end()
+        outcome = run_shelved(payload, *paths, on_end=partial(self._ended, note))
+        self._phase = _Phase.NOTING  # also where the call could not begin
+        return outcome
+
+    def _ended(self, note: Callable[[], object], error: BaseException | None) -> None:
+        if self._was_raised and isinstance(error, CallExitError):
+            _end()  # it is what the program's handler has raised, and no end of the call
         self._was_raised = False
         self._phase = _Phase.NOTING
-        return outcome
+        if hasattr(signal, "pthread_sigmask"):
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        note()
 
     def rest(self) -> None:
         """Let TERM end the worker from now on."""
         self._phase = _Phase.WAITING
+        if self._mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            self._mask = None
         if self._was_raised:
             _end()
 
@@ -72,11 +91,6 @@ class Term:
             self._was_raised = True
             if self._phase is _Phase.RUNNING:
                 raise
-
-
-def _is_exit(outcome: bytes) -> bool:
-    returned, value = unpack_outcome(outcome)
-    return not returned and isinstance(value, SystemExit)
 
 
 def _end() -> None:

@@ -35,8 +35,11 @@ def one_dask_for_all(request):
         return
     from amltk.testing.contracts.plugin import ENGINES
 
-    address = request.getfixturevalue("dask_client").scheduler.address
+    client = request.getfixturevalue("dask_client")
+    address, security = client.scheduler.address, client.security
     # Not the test's own patches: those would then outlive other fixtures of it.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ENGINES, "dask", lambda _stack: Scheduler.with_dask(address))
+        patch.setitem(
+            ENGINES, "dask", lambda _stack: Scheduler.with_dask(address, security=security)
+        )
         yield

@@ -21,6 +21,7 @@ from amltk.exceptions import (
     RemoteError,
     RemoteTraceback,
     ResultPicklingError,
+    UnprotectedWarning,
     WorkerDiedError,
 )
 from amltk.executors.airflow.executor import airflow_factory
@@ -282,6 +283,13 @@ class TestDeaths:
             assert [future.result(LONG_S) for future in futures] == list(range(8))
         runs = sorted(int(path.name.split("-")[0]) for path in tmp_path.iterdir())
         assert runs == list(range(8))
+
+    def test_a_password_that_travels_readable_is_warned_of(self, tmp_path):
+        options = {"auth": ("amltk", "pass-word"), "payload_store": tmp_path, "secret": "sec-ret"}
+        with pytest.warns(UnprotectedWarning, match="10.0.0.1 without TLS"):
+            make = airflow_factory("http://10.0.0.1:8080", **options)
+        assert "pass-word" not in repr(make)
+        assert "sec-ret" not in repr(make)
 
     def test_an_airflow_that_stays_away_fails_the_calls(self, tmp_path):
         (port,) = {19}  # nobody listens there

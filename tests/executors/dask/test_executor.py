@@ -17,6 +17,7 @@ from amltk import Scheduler, Task
 from amltk.exceptions import (
     ExecutorError,
     InvalidOptionError,
+    UnprotectedWarning,
     WorkerDiedError,
     WouldDeadlockError,
 )
@@ -352,6 +353,26 @@ class TestClusters:
         assert scheduler.run(timeout=50) is scheduler.run(timeout=50)
         assert results == [32, 32]
 
+    def test_other_users_cannot_command_it(self, dask_client):
+        assert dask_client.scheduler.address.startswith("tls://")
+
+    def test_without_cryptography_it_is_said_that_they_can(self, distributed, monkeypatch):
+        monkeypatch.setattr("amltk.executors.dask.factory.find_spec", lambda _name: None)
+        with pytest.warns(
+            UnprotectedWarning, match=r"install cryptography, or say by security=False"
+        ):
+            Scheduler.with_dask(n_workers=1)
+
+    def test_by_its_clients_own_executor_running_calls_are_ended_too(self, dask_client, tmp_path):
+        scheduler = Scheduler(dask_client.get_executor())
+        futures = []
+        scheduler.on_start(lambda: futures.append(scheduler.submit(support.sleep_for_ever)))
+        scheduler.on_start(lambda: scheduler.call_later(1, scheduler.stop))
+
+        assert scheduler.run(timeout=40, wait=False) is Scheduler.ExitCode.STOPPED
+        assert futures[0].cancelled()
+        assert dask_client.status == "running"
+
     def test_everything_listens_on_loopback(self, dask_executor):
         addresses = {
             connection.laddr.ip
@@ -371,7 +392,8 @@ class TestClusters:
             make()
 
     def test_by_its_address(self, dask_client):
-        with dask_factory(dask_client.scheduler.address)() as executor:
+        security = dask_client.security
+        with dask_factory(dask_client.scheduler.address, security=security)() as executor:
             assert executor.submit(pow, 2, 5).result(30) == 32
             assert executor.traits.ends_running_calls
         assert dask_client.status == "running"
@@ -460,6 +482,36 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
+
+
+PARENTS = """
+import subprocess, sys, time
+from amltk import Scheduler, Task
+from pathlib import Path
+
+def work(folder):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(folder, str(child.pid)).touch()
+    time.sleep(600)
+
+scheduler = Scheduler.with_dask(n_workers=1)
+task = Task(work, scheduler)
+scheduler.on_start(lambda: task(sys.argv[1]))
+scheduler.run()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("distributed")
+def test_what_calls_have_started_ends_with_a_killed_driver(tmp_path):
+    (tmp_path / "driver.py").write_text(PARENTS)
+    (tmp_path / "pids").mkdir()
+    driver = support.start_script(tmp_path / "driver.py", tmp_path / "pids")
+    support.wait_until(lambda: list((tmp_path / "pids").iterdir()), 40)
+    child = int(next((tmp_path / "pids").iterdir()).name)
+    driver.kill()
+    driver.communicate()
+    support.wait_until(lambda: not support.is_alive(child), 30)
 
 
 @pytest.mark.slow

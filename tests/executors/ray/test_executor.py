@@ -100,6 +100,14 @@ class TestCancel:
         assert not future.cancel()
 
 
+def test_nobody_else_can_enter_the_folder_of_a_ray_that_was_started_here(ray_executor):
+    import ray
+
+    sockets = Path(ray._private.worker._global_node.get_sockets_dir_path())
+    modes = [folder.stat().st_mode & 0o777 for folder in sockets.parents]
+    assert 0o700 in modes[: len(sockets.parts) - len(Path(tempfile.gettempdir()).parts)]
+
+
 class TestOptions:
     def test_a_call_gets_what_it_needs(self, ray_executor):
         seen, errors = run_calls(

@@ -26,6 +26,7 @@ import hmac
 import json
 import os
 import pickle
+import re
 import sys
 import threading
 import time
@@ -39,6 +40,9 @@ DAG_ID = "amltk_call"
 STORE = ""
 VERSION = 1
 TASK_ID = "call"
+
+#: The place of the function among what travels apart, where it holds on to large things.
+FUNCTION = -1
 
 #: How often a running call looks whether it was cancelled.
 CANCEL_LOOK_S = 1.0
@@ -124,6 +128,7 @@ def run_call(folder: str, number: int, roots: str) -> None:
         number: The call's number.
         roots: The store that this deployment allows, or several with commas between.
     """
+    require_names(folder, number)
     require_inside(folder, roots)
     files = Files(folder, number)
     # In this order, with the driver doing the same the other way round: either we see its mark
@@ -142,6 +147,16 @@ def run_call(folder: str, number: int, roots: str) -> None:
     files.write("outcomes", join({**header, **files.place}, body, secret))
     if error is not None:
         raise error
+
+
+def require_names(folder: object, number: object) -> None:
+    """Refuse what no driver says; whoever may trigger the DAG can say anything."""
+    if not isinstance(folder, str):
+        message = f"amltk: folder={folder!r} in the run's conf is no text"
+        raise RefusedError(message)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        message = f"amltk: number={number!r} in the run's conf is no number of a call"
+        raise RefusedError(message)
 
 
 def require_inside(folder: str, roots: str) -> None:
@@ -181,17 +196,33 @@ def _outcome(files: Files, secret: str) -> _Outcome:
     try:
         header, body = split(files.read("calls"), secret)
         _require_same(header, files.place)
-        function, args, kwargs, places = pickle.loads(body)
-        args, kwargs = _fill(files, header["blobs"], args, kwargs, places)
+        function, args, kwargs = _read_call(files, header["blobs"], body)
     except RefusedError as error:
         return _told("refused", error)
     except BaseException as error:
         return _told("unreadable", error)
+    pid = os.getpid()
     try:
         result = function(*args, **kwargs)
     except BaseException as error:
+        _end_child(pid, error)
         return _raised(error)
+    _end_child(pid, None)
     return _returned(result, function)
+
+
+def _end_child(pid: int, error: BaseException | None) -> None:
+    """End a child of the call that has forked and comes out of its function: it has no say here."""
+    if os.getpid() == pid:
+        return
+    code: object = error.code if isinstance(error, SystemExit) else error and 1
+    try:
+        if error is not None and not isinstance(error, SystemExit):
+            sys.stderr.write(_traceback(error))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code if isinstance(code, int) else bool(code))
 
 
 def _require_same(header: dict[str, Any], place: dict[str, Any]) -> None:
@@ -213,22 +244,28 @@ def _require_same(header: dict[str, Any], place: dict[str, Any]) -> None:
         raise RefusedError(message)
 
 
-def _fill(
-    files: Files, blobs: list[str], args: Any, kwargs: Any, places: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Put large arguments, which travel apart, where they belong."""
+def _read_call(
+    files: Files, blobs: list[str], body: bytes
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Unpickle a call, and put what is large, and travels apart, where it belongs."""
+    function, args, kwargs, places = pickle.loads(body)
     data = [_blob(files, digest) for digest in blobs]
     filled, named = list(args), dict(kwargs)
     for place, which in places:
         value = pickle.loads(data[which])
-        if isinstance(place, int):
+        if place == FUNCTION:
+            function = value
+        elif isinstance(place, int):
             filled[place] = value
         else:
             named[place] = value
-    return tuple(filled), named
+    return function, tuple(filled), named
 
 
 def _blob(files: Files, digest: str) -> bytes:
+    if not re.fullmatch("[0-9a-f]{32}", str(digest)):
+        message = f"{digest!r} is no digest of a large argument"
+        raise RefusedError(message)
     data = files.read("blobs", digest)
     if hashlib.blake2b(data, digest_size=16).hexdigest() != digest:
         message = f"the large argument {digest} was changed in the store"
@@ -290,7 +327,7 @@ def _run_of_airflow() -> None:
     roots = os.environ.get("AMLTK_AIRFLOW_STORE") or STORE or sdk.Variable.get("amltk_store", "")
     begun = time.monotonic()
     try:
-        run_call(conf["folder"], conf["number"], roots)
+        run_call(conf.get("folder"), conf.get("number"), roots)
     finally:
         print(f"amltk: {time.monotonic() - begun:.3f} s in the call and its files")  # noqa: T201
 

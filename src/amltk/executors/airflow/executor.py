@@ -11,19 +11,21 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from amltk._checks import check_whole
 from amltk._optional import require
-from amltk.exceptions import CallPicklingError, InvalidOptionError
+from amltk.exceptions import CallPicklingError, InvalidOptionError, UnprotectedWarning
 from amltk.executors.airflow.api import AirflowApi, Auth
 from amltk.executors.airflow.calls import AirflowFuture, Calls
 from amltk.executors.airflow.dag import DAG_ID
@@ -206,6 +208,20 @@ def _check_url(url: object) -> None:
     if parts.path.rstrip("/").endswith("/api/v2"):
         message = f"url={url!r} goes too deep; leave /api/v2 away"
         raise InvalidOptionError(message, option="url", value=url)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        warnings.warn(
+            f"user and password, or the token, travel to Airflow at {parts.hostname} without TLS, where "
+            f"others on the network can read them; use https://",
+            UnprotectedWarning,
+            stacklevel=5,
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _check_auth(auth: object) -> None:

@@ -5,16 +5,20 @@ What lies where is drawn in ``dag.py``, the other side of it.
 
 from __future__ import annotations
 
+import io
+import pickle
 import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+from amltk._errors import set_cause
 from amltk._optional import require
 from amltk.exceptions import (
     CallError,
@@ -25,9 +29,16 @@ from amltk.exceptions import (
     ResultPicklingError,
     ResultUnpicklingError,
 )
-from amltk.executors.airflow.dag import VERSION, join, split
-from amltk.executors.travel.envelope import PortableFunction, unpack_outcome
-from amltk.executors.travel.parcel import Held, Parcel, pack_parcel
+from amltk.executors.airflow.dag import FUNCTION, VERSION, join, split
+from amltk.executors.travel import pickler
+from amltk.executors.travel.envelope import (
+    CANNOT_PICKLE,
+    PortableFunction,
+    pickling_failure,
+    unpack_outcome,
+)
+from amltk.executors.travel.parcel import LARGE_BYTES, Held, Parcel
+from amltk.executors.travel.portable import digest_of
 
 #: What a call needs a worker to have.
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -59,7 +70,7 @@ class Packer:
         """
         # Without the wrapper, which only a worker with amltk could read.
         function = fn.function if isinstance(fn, PortableFunction) else fn
-        parcel = pack_parcel(function, args, kwargs)
+        parcel = _pack(function, args, kwargs)
         with self._lock:
             blobs = {
                 digest: self._blobs.setdefault(digest, _Blob(data))
@@ -95,6 +106,53 @@ class Packed:
         """Let go of what the store has now."""
         self.payload = b""
         self._blobs = {digest: _Blob(b"") for digest in self._blobs}
+
+
+class _Whole(pickler.Pickler):
+    """Pickles for readers that need not have amltk: what makes things once more travels as well."""
+
+    def of_function(self, function: FunctionType) -> Any:
+        if function.__module__ == pickler.__name__:
+            return self._dynamic_function_reduce(function)
+        return super().of_function(function)
+
+
+def _dumps(value: object) -> bytes:
+    with io.BytesIO() as file:
+        _Whole(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+        return file.getvalue()
+
+
+def _pack(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Parcel:
+    """Pack a call with all that belongs to it, for workers that need not have amltk."""
+    try:
+        payload = _dumps((function, args, dict(kwargs), ()))
+        if len(payload) < LARGE_BYTES:
+            return Parcel(payload)
+        return _split(function, args, kwargs) or Parcel(payload)
+    except CANNOT_PICKLE as error:
+        raise pickling_failure(function, args, kwargs) from error
+
+
+def _split(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Parcel | None:
+    """Put large arguments, and a large function, into blobs; ``None`` if no single one is large."""
+    left: dict[int | str, Any] = {FUNCTION: function, **dict(enumerate(args))}
+    left.update(kwargs)
+    blobs: dict[str, bytes] = {}
+    places: list[tuple[int | str, int]] = []
+    for place, value in left.items():
+        piece = _dumps(value)
+        if len(piece) >= LARGE_BYTES:
+            digest = digest_of(piece).hex()
+            blobs.setdefault(digest, piece)
+            places.append((place, list(blobs).index(digest)))
+    if not places:
+        return None
+    for place, _ in places:
+        left[place] = None
+    small_args = tuple(left[place] for place in range(len(args)))
+    small_kwargs = {name: left[name] for name in kwargs}
+    return Parcel(_dumps((left[FUNCTION], small_args, small_kwargs, tuple(places))), blobs)
 
 
 class PayloadStore:
@@ -185,7 +243,7 @@ class PayloadStore:
         if kind == "pickled":
             return unpack_outcome(body)
         failed = _failure(kind, header)
-        failed.__cause__ = RemoteTraceback(header.get("traceback", ""))
+        set_cause(failed, RemoteTraceback(header.get("traceback", "")))
         return False, failed
 
     def _require_place(self, header: Mapping[str, Any], number: int) -> None:

@@ -3,7 +3,8 @@
 ::
 
     driver ── what to open, options ─────▶ stdin │ this process: Dask's scheduler, and whoever
-    driver ◀── address, or what went wrong stdout │ starts workers, by processes or by jobs
+    driver ◀── address, or what went wrong pipe  │ starts workers, by processes or by jobs
+    user ◀──── what calls print ────────── stdout │
 
 A cluster is not opened inside the driver, for three reasons. Dask starts worker processes by
 importing the driver's main module again, so that scripts without ``if __name__ == "__main__":``
@@ -20,15 +21,17 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
+import psutil
+
+from amltk._contexts import context
 from amltk.exceptions import ExecutorError
 from amltk.executors.termination import end_processes
-from amltk.executors.travel.envelope import dumps
+from amltk.executors.travel.envelope import dumps, traceback_text
+from amltk.executors.travel.surroundings import interpreter, search_path, working_folder
 
 #: How long a cluster may take to start, and to end.
 START_S = 60.0
@@ -37,10 +40,14 @@ END_S = 30.0
 #: Seconds between TERM and KILL for one that does not end.
 _GRACE_S = 2.0
 
+#: The same for what calls have left behind when the cluster ends.
+_CHILD_GRACE_S = 0.5
+
 #: Run by the interpreter of a cluster. It gets the driver's search path first, so that it finds amltk
 #: where the driver found it; and it has no main module that workers would import.
 _BOOTSTRAP = (
-    "import sys; sys.path[:] = {path!r}; from amltk.executors.dask.cluster import main; main()"
+    "import sys; sys.path[:] = {path!r}; from amltk.executors.dask.cluster import main; "
+    "main({answers})"
 )
 
 #: Opens a cluster for as long as it lasts, and gives its address.
@@ -62,14 +69,26 @@ class ClusterProcess:
     """
 
     def __init__(self, opener: Opener, options: Mapping[str, Any]) -> None:
-        path = [folder for folder in sys.path if isinstance(folder, str)]
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-            [sys.executable, "-c", _BOOTSTRAP.format(path=path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PWD": str(Path.cwd())},  # OAR's commands go by it
-            start_new_session=True,
-        )
+        environment = dict(os.environ)
+        folder = working_folder()
+        if folder is not None:
+            environment["PWD"] = folder  # OAR's commands go by it
+        # A pipe of its own: what calls print goes to where the driver prints.
+        answers, theirs = os.pipe()
+        self._answers = os.fdopen(answers, "rb")
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+                [interpreter(), "-c", _BOOTSTRAP.format(path=search_path(), answers=theirs)],
+                stdin=subprocess.PIPE,
+                pass_fds=[theirs],
+                env=environment,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._answers.close()
+            raise
+        finally:
+            os.close(theirs)
         try:
             #: Where its scheduler is.
             self.address: str = self._open(opener, options)
@@ -84,7 +103,7 @@ class ClusterProcess:
 
     def close(self) -> None:
         """Have the cluster end; kill it where it does not."""
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._answers):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
@@ -95,16 +114,15 @@ class ClusterProcess:
             self._process.wait(_GRACE_S)
 
     def _open(self, opener: Opener, options: Mapping[str, Any]) -> str:
-        stdin, stdout = self._process.stdin, self._process.stdout
+        stdin = self._process.stdin
         assert stdin is not None  # noqa: S101 - a pipe was asked for
-        assert stdout is not None  # noqa: S101 - a pipe was asked for
         with suppress(BrokenPipeError):  # what went wrong is read below
             stdin.write(dumps((opener, options)))
             stdin.flush()
         late = threading.Timer(START_S, self._process.kill)
         late.start()
         try:
-            is_open, what = pickle.load(stdout)
+            is_open, what = pickle.load(self._answers)
         except EOFError:
             is_open, what = False, f"its process ended with exit code {self._process.wait()}"
         finally:
@@ -126,7 +144,7 @@ _SETTINGS = {
 }
 
 
-@contextmanager
+@context
 def on_this_machine(options: Mapping[str, Any]) -> Iterator[str]:
     """Open a cluster of worker processes of this machine.
 
@@ -140,11 +158,33 @@ def on_this_machine(options: Mapping[str, Any]) -> Iterator[str]:
 
     cluster: Any = LocalCluster(**options)  # type: ignore[no-untyped-call] # Dask's
     with cluster:
-        yield cluster.scheduler_address
+        try:
+            yield cluster.scheduler_address
+        finally:
+            _end_children_of_workers()
 
 
-def main() -> None:
-    """Open what the driver asks for, and keep it until the driver closes the pipe."""
+def _end_children_of_workers() -> None:
+    """End what calls have started and left behind; Dask ends its workers and nothing else."""
+    workers = psutil.Process().children()
+    left = [child.pid for worker in workers for child in _children_of(worker)]
+    end_processes(left, _CHILD_GRACE_S)
+
+
+def _children_of(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:  # it has ended
+        return []
+
+
+def main(answers: int) -> None:
+    """Open what the driver asks for, and keep it until the driver closes the pipe.
+
+    Args:
+        answers: The descriptor for the answer.
+    """
+    os.set_inheritable(answers, False)
     import dask.config
     import distributed  # noqa: F401 - its defaults are read when it is imported
 
@@ -155,15 +195,15 @@ def main() -> None:
         cluster = opener(options)
         address = cluster.__enter__()
     except BaseException as error:
-        _tell(False, "".join(traceback.format_exception(error)))
+        _tell(answers, False, traceback_text(error))
         raise SystemExit(1) from None
     try:
-        _tell(True, address)
+        _tell(answers, True, address)
         sys.stdin.buffer.read()
     finally:
         cluster.__exit__(None, None, None)
 
 
-def _tell(is_open: bool, what: str) -> None:  # noqa: FBT001 - the first part of the answer
-    sys.stdout.buffer.write(pickle.dumps((is_open, what)))
-    sys.stdout.buffer.flush()
+def _tell(answers: int, is_open: bool, what: str) -> None:  # noqa: FBT001 - the first part of the answer
+    with os.fdopen(answers, "wb") as pipe:
+        pipe.write(pickle.dumps((is_open, what)))

@@ -431,6 +431,18 @@ class DaskExecutor(Executor):
         return answer
 
 
+def of_client(executor: Any) -> DaskExecutor:
+    """Return an executor over the client of a ``ClientExecutor`` of Dask's.
+
+    That one's futures stay "pending" until they are done, and cancelling one does not stop the call. Both
+    executor and client stay open.
+
+    Args:
+        executor: What ``client.get_executor()`` returned.
+    """
+    return DaskExecutor(executor._client)
+
+
 class _View(Executor):
     """A Dask executor as it takes calls with options."""
 

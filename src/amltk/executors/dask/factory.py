@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from amltk._checks import check_whole
 from amltk._optional import require
-from amltk.exceptions import InvalidOptionError
+from amltk.exceptions import InvalidOptionError, UnprotectedWarning
 from amltk.executors.dask.cluster import on_this_machine
 from amltk.executors.dask.executor import DaskExecutor
 from amltk.executors.dask.session import attach, open_cluster, security_of
@@ -50,6 +52,8 @@ def dask_factory(
             "host": "127.0.0.1",
             **options,
         }
+        if "security" not in options:
+            local["security"] = _can_be_private()
         at_once = None if n_workers is None else n_workers * threads_per_worker
         make = partial(_on_this_machine, distributed, local)
         return Factory(make, replace(traits, n_workers=at_once))
@@ -65,6 +69,19 @@ def dask_factory(
         raise InvalidOptionError(message, option="address_or_client", value=address_or_client)
     _refuse_options("with an address", given)
     return Factory(partial(_at_address, distributed, address_or_client, options), traits)
+
+
+def _can_be_private() -> bool:
+    """Tell whether a cluster of this machine can be had that other users of it cannot command."""
+    if find_spec("cryptography") is not None:
+        return True
+    message = (
+        "other users of this machine can command the Dask cluster that is started on it, and so run what "
+        "they like as you, since its connections cannot be encrypted: install cryptography, or say by "
+        "security=False that there are no others"
+    )
+    warnings.warn(message, UnprotectedWarning, stacklevel=5)
+    return False
 
 
 def _refuse_options(why: str, options: Mapping[str, Any]) -> None:

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
+from amltk._contexts import context
 from amltk._optional import require
 from amltk.exceptions import ExecutorError
 from amltk.executors.dask.cluster import ClusterProcess, Opener
@@ -86,7 +86,7 @@ def _connected(distributed: Any, address: str, **options: Any) -> Any:
 def security_of(given: Any) -> Any:
     """Return what Dask encrypts connections with; of ``True``, certificates made for one run."""
     if given is not True:
-        return given
+        return given or None
     require("cryptography", extra="tls", purpose="security=True")
     from distributed.security import Security
 
@@ -113,7 +113,7 @@ def has_lone_workers(client: Any) -> bool:
     return all(worker["nthreads"] == 1 and worker["nanny"] for worker in workers)
 
 
-@contextmanager
+@context
 def no_size_warning() -> Iterator[None]:
     """Have Dask not warn of large graphs: ours are calls, and large arguments travel once."""
     import dask.config

@@ -21,10 +21,11 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from amltk._contexts import context
 from amltk.exceptions import ExecutorError
 from amltk.executors.jobqueue.systems import SYSTEMS, System
 
@@ -317,7 +318,7 @@ class JobKeeper:
             keeper.fail_all(ExecutorError(message))
 
 
-@contextmanager
+@context
 def in_jobs(options: Mapping[str, Any]) -> Iterator[str]:
     """Open a cluster of jobs of a batch system.
 
@@ -347,7 +348,7 @@ def in_jobs(options: Mapping[str, Any]) -> Iterator[str]:
             cluster.close()
 
 
-@contextmanager
+@context
 def _running(loop: asyncio.AbstractEventLoop, keeper: JobKeeper) -> Iterator[None]:
     """Have a keeper work in the loop of its cluster."""
     context = _in_loop(keeper)

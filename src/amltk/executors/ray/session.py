@@ -7,16 +7,17 @@ import os
 import secrets
 import shutil
 import signal
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
+from amltk._contexts import context
 from amltk.exceptions import ExecutorError, InvalidOptionError
 from amltk.executors._signals import kept_handler
+from amltk.executors.travel.folders import make_folder
+from amltk.executors.travel.surroundings import search_path
 
 #: How long a Ray that was left may take to write its last lines.
 _END_S = 15.0
@@ -104,9 +105,10 @@ def _start(ray: Any, options: Mapping[str, Any]) -> str | None:
     """Start a Ray on this machine and return the folder to remove after it."""
     folder = None
     if "_temp_dir" not in options:
-        # Short, since sockets are in it; and our own, since Ray's default one is never tidied up.
-        folder = tempfile.mkdtemp(prefix="amltk-ray-")
-        options = {**options, "_temp_dir": folder}
+        # Our own, since Ray's default one is never tidied up. Ray lets everybody into the one that it
+        # is given, so that is inside of one that nobody else can enter.
+        folder = str(make_folder("ray"))
+        options = {**options, "_temp_dir": os.path.join(folder, "r")}  # noqa: PTH118 - for Ray
     try:
         with _private_environment(ray):
             ray.init(address="local", **options)
@@ -145,14 +147,14 @@ def _remove(folder: str | None) -> None:
         time.sleep(0.05)
 
 
-@contextmanager
+@context
 def _private_environment(ray: Any) -> Iterator[None]:
     """Have what a Ray that is started here must find in the environment, for as long as it starts.
 
     Its workers find modules where this program finds them.
     """
     before = dict(os.environ)
-    path = os.pathsep.join(folder for folder in sys.path if isinstance(folder, str))
+    path = os.pathsep.join(search_path())
     os.environ.update({**_PRIVATE, "RAY_AUTH_TOKEN": _token, **before, "PYTHONPATH": path})
     constants = ray._private.ray_constants
     clusters = constants.ENABLE_RAY_CLUSTER

@@ -3,9 +3,11 @@
 The server listens on a port of loopback here, which anybody on the machine can reach.
 """
 
+import asyncio
 import logging
 import os
 import pickle
+import shutil
 import socket
 import ssl
 import struct
@@ -25,9 +27,11 @@ from amltk import Comm, Scheduler, Task
 from amltk.channel import exchange, wire
 from amltk.channel.exchange import Exchange, Listening
 from amltk.channel.line import Line
+from amltk.channel.peer import Peer
 from amltk.channel.ticket import Ticket, name_of
 from amltk.channel.wire import Kind
 from amltk.exceptions import CommConnectionError, UnprotectedWarning
+from amltk.scheduling.services import RunAccess
 
 exploded = []
 
@@ -112,9 +116,41 @@ def hang_up_of(sock):
     return data
 
 
+#: A Python that is not in somebody's own folder.
+PYTHON_OF_ALL = shutil.which("python3", path=os.defpath) if sys.platform == "linux" else None
+
+
+async def greeting_of(user):
+    """Return how many bytes a user of this machine is greeted with who connects."""
+    loop, name = asyncio.get_running_loop(), f"\0amltk-test-{os.getpid()}"
+    house = Exchange(RunAccess(loop, 0, None, None), Listening())
+    script = (
+        "import socket\n"
+        "knocking = socket.socket(socket.AF_UNIX)\n"
+        f"knocking.connect({name!r})\n"
+        "print(len(knocking.recv(100)))\n"
+    )
+    async with await loop.create_unix_server(lambda: Peer(house), path=name):
+        knocking = await asyncio.create_subprocess_exec(
+            PYTHON_OF_ALL, "-c", script, user=user, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        output, errors = await asyncio.wait_for(knocking.communicate(), 20)
+        house.close()
+    return 0 if b"ConnectionResetError" in errors else int(output)
+
+
+@pytest.mark.skipif(
+    PYTHON_OF_ALL is None or os.getuid() != 0,
+    reason="only root can be another user, who needs a Python that all may run",
+)
+@pytest.mark.parametrize(("user", "n_bytes"), [(65534, 0), (0, wire.GREETING_BYTES)])
+def test_another_user_of_the_machine_is_hung_up_on_at_once(user, n_bytes):
+    assert asyncio.run(greeting_of(user)) == n_bytes
+
+
 class TestStrangers:
     def test_a_wrong_token_is_refused(self, door):
-        with pytest.raises(CommConnectionError, match="hung up before it said who it is"):
+        with pytest.raises(CommConnectionError, match="does not know this call"):
             Line(door.stranger(token=os.urandom(32)))
         assert door.works()
 
@@ -140,7 +176,7 @@ class TestStrangers:
         with door.knock() as second:
             second.recv(wire.GREETING_BYTES)
             second.sendall(overheard)
-            assert hang_up_of(second) == b""
+            assert hang_up_of(second) == wire.REFUSAL
 
     def test_a_proof_cannot_be_sent_back_to_where_it_came_from(self):
         token, one, two = os.urandom(32), os.urandom(32), os.urandom(32)

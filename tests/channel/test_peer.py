@@ -45,6 +45,9 @@ class Transport:
 class Loop:
     """A loop in which no time passes."""
 
+    def time(self):
+        return 0.0
+
     def call_later(self, _delay_s, _callback, *_args):
         return self
 

@@ -288,6 +288,33 @@ def show(x, comm=None):
     return repr(comm), repr(pickle.loads(pickle.dumps(comm))), comm._ticket.token
 
 
+def ask_and_tell(comm=None):
+    began = time.monotonic()
+    try:
+        comm.request("what now?", timeout=20)
+    except CommError as error:
+        return str(error), time.monotonic() - began
+
+
+def raise_a_bug(_msg):
+    raise KeyError("a bug")
+
+
+@pytest.mark.parametrize("make", [Scheduler.with_processes, Scheduler.with_threads])
+def test_a_request_whose_callback_raises_is_refused_at_once(make):
+    scheduler = make(1)
+    task = Task(ask_and_tell, scheduler, plugins=[Comm.Plugin()])
+    task.on_request(raise_a_bug)
+    futures = []
+    scheduler.on_start(lambda: futures.append(task()))
+    with pytest.raises(KeyError, match="a bug"):
+        scheduler.run()
+
+    told, seconds = futures[0].result(0)
+    assert "KeyError: 'a bug'" in told
+    assert seconds < 15
+
+
 class TestWhatACallCanDo:
     def test_a_request_that_nobody_answers_ends_after_its_timeout(self):
         task, _ = connected(talk, Scheduler.with_processes(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import socket
 import ssl
@@ -20,9 +21,11 @@ CONNECT_S = 10.0
 #: How long it then waits for the driver to say something, which may be busy with its callbacks.
 GREETING_S = 60.0
 
-#: How often it tries again when it is turned away before it could say anything.
-_ATTEMPTS = 5
-_PAUSE_S = 0.1
+#: For how long it tries again when it is turned away before it could say anything, and how long it
+#: waits in between, at first and at most.
+RETRY_S = 30.0
+_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 0.5
 
 #: What trying again does not change.
 _FINAL = (TimeoutError, ConnectionRefusedError, ssl.SSLCertVerificationError)
@@ -157,18 +160,21 @@ def connect(ticket: Ticket) -> socket.socket:
             "driver's own thread, which waits for it; use Scheduler.with_processes(1) instead"
         )
         raise CommConnectionError(message)
-    for attempt in range(1, _ATTEMPTS + 1):
+    give_up_at = time.monotonic() + RETRY_S
+    pause_s = _PAUSE_S
+    while True:
         try:
             return _open(ticket, address)
         except CommConnectionError:
             raise
         except OSError as error:
-            if attempt == _ATTEMPTS or isinstance(error, _FINAL):
+            if time.monotonic() > give_up_at or isinstance(error, _FINAL):
                 why = "TLS failed: " if isinstance(error, ssl.SSLError) else ""
                 why += str(error) or type(error).__name__
                 raise _unreachable(ticket, why) from error
-        time.sleep(_PAUSE_S * attempt)  # turned away at the door: it is crowded there
-    raise AssertionError
+        # Turned away at the door: it is crowded there. Not all who were are back at the same moment.
+        time.sleep(pause_s * (0.5 + random.random()))  # noqa: S311 - no secret
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _open(ticket: Ticket, address: Address) -> socket.socket:
@@ -203,7 +209,12 @@ def _shake_hands(sock: socket.socket, ticket: Ticket) -> None:
     proof = wire.proof_of(ticket.token, b"worker", theirs, ours)
     sock.sendall(wire.MAGIC + ticket.channel_id + ours + proof)
     expected = wire.proof_of(ticket.token, b"driver", theirs, ours)
-    if not wire.is_proof(_receive(sock, wire.PROOF_BYTES), expected):
+    answer = _receive(sock, wire.PROOF_BYTES)
+    if answer == wire.REFUSAL:
+        raise _unreachable(
+            ticket, "the driver does not know this call any more, or it has too many connections"
+        )
+    if not wire.is_proof(answer, expected):
         raise _unreachable(ticket, "what listens there is not the driver of this call")
 
 

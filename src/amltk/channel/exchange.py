@@ -29,8 +29,13 @@ from amltk.exceptions import ExecutorError
 from amltk.executors.registry import Traits
 from amltk.scheduling.services import RunAccess
 
-#: Connections that have not said who they are; with more, the oldest one is dropped.
-MAX_STRANGERS = 256
+#: Connections that have not said who they are. With more, those are dropped that take their time, and
+#: with many more those that came first.
+CROWD_OF_STRANGERS = 256
+MAX_STRANGERS = 1024
+
+#: How long one may take in a crowd; a worker takes some milliseconds.
+CROWDED_S = 1.0
 
 #: Connections of one channel.
 MAX_PEERS = 64
@@ -74,7 +79,8 @@ class Exchange:
         self._listening = listening
         self._secret = os.urandom(32)
         self._channels: dict[bytes, Channel] = {}
-        self._strangers: dict[Peer, None] = {}
+        #: When each of them came, by the loop's time, in that order.
+        self._strangers: dict[Peer, float] = {}
         self._peers: set[Peer] = set()
         self._address: Address | None = None
         self._sock: socket.socket | None = None
@@ -153,9 +159,14 @@ class Exchange:
         if self._is_closed:
             peer.hang_up()
             return
-        self._strangers[peer] = None
-        if len(self._strangers) > MAX_STRANGERS:
-            next(iter(self._strangers)).hang_up()
+        now = self.access.loop.time()
+        self._strangers[peer] = now
+        while len(self._strangers) > CROWD_OF_STRANGERS:
+            first, came_at = next(iter(self._strangers.items()))
+            if now - came_at < CROWDED_S and len(self._strangers) <= MAX_STRANGERS:
+                return
+            first.hang_up()
+            self._strangers.pop(first, None)
 
     def admit(self, channel_id: bytes) -> Channel | None:
         """Return the channel that somebody asks for, unless it has as many as it may have."""

@@ -6,6 +6,7 @@ import logging
 import pickle
 from typing import TYPE_CHECKING, Any
 
+from amltk._logs import log_failure
 from amltk.channel.inline import open_line
 from amltk.channel.plugin import ChannelPlugin
 from amltk.channel.wire import Kind
@@ -48,8 +49,8 @@ class NotePlugin(ChannelPlugin):
         del kind, number, reply
         try:
             note = pickle.loads(payload)
-        except Exception:  # the driver's log has it; it is no reason for the call to fail
-            logger.exception("what %s noted for %s could not be read", channel.future, self.name)
+        except BaseException:  # the driver's log has it; it is no reason for the call to fail
+            log_failure(logger, "what %s noted for %s could not be read", channel.future, self.name)
             return
         self.noted(channel.future, note)
 

@@ -100,6 +100,9 @@ class Peer(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         if sock is not None:
+            if wire.is_of_another_user(sock):
+                self._transport.abort()
+                return
             wire.tune(sock)
         self._patience = self._access.loop.call_later(wire.HANDSHAKE_S, self.hang_up)
         self._house.met(self)
@@ -157,7 +160,7 @@ class Peer(asyncio.Protocol):
         expected = wire.proof_of(token, b"worker", self._nonce, theirs)
         is_proof = wire.is_proof(reply[-wire.PROOF_BYTES :], expected)
         if channel is None or not is_proof:
-            self.hang_up()
+            self._refuse()
             return False
         if self._patience is not None:
             self._patience.cancel()
@@ -220,22 +223,26 @@ class Peer(asyncio.Protocol):
         """Have what came in handled; in its turn among the events of the run."""
         channel = self._channel
         assert channel is not None  # noqa: S101 - nothing comes in before the handshake
-        inbox = self._inbox
-        for _ in range(min(_TURN, len(inbox))):
-            kind, number, payload = inbox.popleft()
+        try:
+            self._deliver_turn(channel)
+        finally:  # what one frame made somebody raise does not hold up those that come after it
+            self._read_or_wait()
+            if self._inbox:
+                self._access.post(self._deliver, None, None)
+            else:
+                self._is_delivering = False
+                if self.is_finished:
+                    self._release()
+
+    def _deliver_turn(self, channel: Channel) -> None:
+        for _ in range(min(_TURN, len(self._inbox))):
+            kind, number, payload = self._inbox.popleft()
             self._inbox_bytes -= len(payload)
             if kind is Kind.BYE:
                 self._drop_inbox()
                 self._take_leave(channel)
                 break
             channel.receiver.receive(channel, kind, number, payload, self.reply)
-        self._read_or_wait()
-        if inbox:
-            self._access.post(self._deliver, None, None)
-            return
-        self._is_delivering = False
-        if self.is_finished:
-            self._release()
 
     def _take_leave(self, channel: Channel) -> None:
         self._said_goodbye = True
@@ -288,6 +295,14 @@ class Peer(asyncio.Protocol):
             self._patience = self._access.loop.call_later(
                 _SILENCE_S, self._lose_patience, self._n_heard
             )
+
+    def _refuse(self) -> None:
+        """Say no, so that a worker does not take it for the crowd that it cannot get through."""
+        self._has_left = True
+        self._house.left(self)
+        if self._transport is not None:
+            self._write(wire.REFUSAL)
+            self._transport.close()
 
     def hang_up(self) -> None:
         """Close the connection at once; what has come in is still handled."""

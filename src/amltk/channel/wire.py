@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
+import os
 import socket
 import struct
 from contextlib import suppress
@@ -67,6 +68,14 @@ STREAMS = {1: "stdout", 2: "stderr"}
 KINDS = {int(kind): kind for kind in Kind}
 
 
+#: Process, user and group, as Linux tells them.
+_CREDENTIALS = struct.Struct("3i")
+
+
+#: Says in the place of the driver's proof that there is no such channel here, or that it is full.
+REFUSAL = bytes(PROOF_BYTES)
+
+
 def frame(kind: Kind, number: int, payload: bytes) -> bytes:
     """Return the bytes of a frame."""
     return HEADER.pack(len(payload), kind, number) + payload
@@ -102,3 +111,16 @@ def tune(sock: socket.socket) -> None:
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def is_of_another_user(sock: socket.socket) -> bool:
+    """Tell whether another user of this machine is at the other end, where the system says so.
+
+    Anybody may connect to a name that has no file, and occupy the driver.
+    """
+    peer_credentials = getattr(socket, "SO_PEERCRED", None)
+    if peer_credentials is None or sock.family != socket.AF_UNIX:
+        return False
+    credentials = sock.getsockopt(socket.SOL_SOCKET, peer_credentials, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(credentials)
+    return uid not in (os.getuid(), 0)

@@ -20,13 +20,17 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeAlias
 
+from amltk._errors import add_note
+from amltk._logs import log_failure
 from amltk._signatures import signature_of
+from amltk._words import short_error
 from amltk.channel.inline import InlineLine, open_line
 from amltk.channel.line import Line
 from amltk.channel.plugin import ChannelPlugin
 from amltk.channel.ticket import Ticket, name_of
 from amltk.channel.wire import Kind
 from amltk.events import Event
+from amltk.events.manager import FailuresOf
 from amltk.exceptions import CommConnectionError, CommError, InvalidOptionError
 from amltk.executors.travel.envelope import dumps
 from amltk.scheduling.plugin import Wrapped
@@ -81,8 +85,8 @@ class CommMsg:
             raise CommError(message)
         try:
             payload = dumps(answer)
-        except Exception as error:
-            raise self._refuse(f"cannot be pickled: {error}") from error
+        except BaseException as error:
+            raise self._refuse(f"cannot be pickled: {short_error(error)}") from error
         if len(payload) > self._max_bytes:
             raise self._refuse(
                 f"has {len(payload)} bytes, and no more than {self._max_bytes} are taken; send a "
@@ -222,7 +226,7 @@ class Comm:
             message = f"the driver could not read what this call sent: {complaints}"
             raise CommError(message)
         if complaints and error is not None:
-            error.add_note(f"the driver could not read what this call sent: {complaints}")
+            add_note(error, f"the driver could not read what this call sent: {complaints}")
 
 
 class _Connected(Wrapped):
@@ -303,9 +307,9 @@ class CommPlugin(ChannelPlugin):
         try:
             data = pickle.loads(payload)
             event, args, kwargs = data if kind is Kind.EMIT else _NO_EVENT
-        except Exception as error:  # the worker hears of it, at once or when it closes the comm
-            text = f"{type(error).__qualname__}: {error}"
-            logger.exception("a message of %s could not be read", channel.future)
+        except BaseException as error:  # the worker hears of it, at once or when it closes the comm
+            text = short_error(error)
+            log_failure(logger, "a message of %s could not be read", channel.future)
             if kind is Kind.REQUEST:
                 reply(Kind.REFUSAL, number, f"the request could not be read: {text}".encode())
             else:
@@ -314,10 +318,29 @@ class CommPlugin(ChannelPlugin):
         if kind is Kind.EMIT:
             self.emit(event, *args, **kwargs)
         elif kind is Kind.REQUEST:
-            answer = lambda kind, answer: reply(kind, number, answer)  # noqa: E731 - bound to this request
-            self.emit(Comm.REQUEST, self._msg(channel, data, answer))
+            self._emit_request(channel, data, lambda kind, answer: reply(kind, number, answer))
         else:
             self.emit(Comm.MESSAGE, self._msg(channel, data))
+
+    def _emit_request(
+        self, channel: Channel, data: Any, reply: Callable[[Kind, bytes], bool]
+    ) -> None:
+        """Emit a request; the worker does not wait for the answer of a callback that has raised."""
+        task = self.task
+        assert task is not None  # noqa: S101 - only a task's calls have channels
+        answered: list[Kind] = []
+
+        def answer(kind: Kind, payload: bytes) -> bool:
+            answered.append(kind)
+            return reply(kind, payload)
+
+        with FailuresOf(task.plugin_events) as failures:
+            self.emit(Comm.REQUEST, self._msg(channel, data, answer))
+        if failures and not answered:
+            told = (
+                f"a callback that might have answered has raised {short_error(failures[0].error)}"
+            )
+            reply(Kind.REFUSAL, told.encode(errors="replace"))
 
     def closed(self, channel: Channel) -> None:
         """Emit ``Comm.CLOSE``."""
@@ -359,8 +382,11 @@ def _plugins_of(args: tuple[Any, ...]) -> MutableMapping[str, Any] | None:
 def _packed(data: object) -> bytes:
     try:
         return dumps(data)
-    except Exception as error:
-        message = f"{type(data).__qualname__} cannot be sent to the driver, since it cannot be pickled: {error}"
+    except (Exception, SystemExit) as error:
+        message = (
+            f"{type(data).__qualname__} cannot be sent to the driver, since it cannot be pickled: "
+            f"{short_error(error)}"
+        )
         raise CommError(message) from error
 
 

@@ -56,10 +56,10 @@ def test_a_failure_is_not_noted_on_itself_nor_twice():
 def test_one_that_cannot_be_shown_is_named():
     error = ValueError("last")
     note_failures(error, [UnsayableError()])
-    assert error.__notes__ == ["attempt 1 failed with UnsayableError"]
+    assert error.__notes__ == ["attempt 1 failed with UnsayableError: an object of UnsayableError"]
 
 
-def test_one_that_takes_no_notes_is_left_as_it_is():
+def test_one_that_takes_no_attributes_is_told_it_too():
     error = UnchangeableError("last")
     note_failures(error, [ValueError("a")])
-    assert not hasattr(error, "__notes__")
+    assert error.__notes__ == ["attempt 1 failed with ValueError: a"]

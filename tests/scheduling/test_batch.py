@@ -7,7 +7,12 @@ import pytest
 import support
 
 from amltk import CallLimiter, Scheduler, Task, TaskPlugin
-from amltk.exceptions import BatchError, InvalidOptionError, SchedulerNotRunningError
+from amltk.exceptions import (
+    BatchError,
+    InvalidOptionError,
+    LateCallWarning,
+    SchedulerNotRunningError,
+)
 from amltk.testing import VirtualClock
 
 Batch = Task.Batch
@@ -187,7 +192,8 @@ class TestFailedSubmission:
         batch = Task(support.double, sequential).batch([(1,)])
         seen = note_events(batch)
         sequential.on_finishing(lambda: batch.submit())
-        sequential.run()
+        with pytest.warns(LateCallWarning, match="not taken"):
+            sequential.run()
         assert names(seen) == ["BATCH_FAILED", "BATCH_DONE"]
 
 

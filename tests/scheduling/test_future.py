@@ -37,6 +37,26 @@ def drive(scheduler, coroutine_function):
     return VirtualClock().run(both())
 
 
+def raise_stop():
+    raise StopIteration(3)
+
+
+def test_awaiting_a_call_that_raised_stop_iteration_raises():
+    async def main():
+        scheduler = Scheduler.with_sequential()
+        futures = []
+        scheduler.on_start(lambda: futures.append(scheduler.submit(raise_stop)))
+        await scheduler.async_run(end_on_exception=False)
+        with pytest.raises(RuntimeError, match="StopIteration") as caught:
+            await asyncio.wait_for(wrapped(futures[0]), 10)
+        assert isinstance(caught.value.__cause__, StopIteration)
+
+    async def wrapped(future):
+        return await future
+
+    asyncio.run(main())
+
+
 class TestAsking:
     def test_it_tells_what_the_call_returned(self, scheduler, manual):
         async def main():

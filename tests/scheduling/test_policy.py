@@ -21,9 +21,24 @@ def test_other_timeouts_are_refused(timeout):
     assert info.value.value is timeout
 
 
-@pytest.mark.parametrize("ends", [3, "ValueError", ValueError(), int, (ValueError, int), [], None])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        3,
+        "ValueError",
+        ValueError(),
+        int,
+        (ValueError, int),
+        [],
+        None,
+        {ValueError: "stop"},
+        {int: "end"},
+    ],
+)
 def test_what_says_no_exceptions_is_refused(ends):
-    with pytest.raises(InvalidOptionError, match="an exception type or a tuple of them") as info:
+    with pytest.raises(
+        InvalidOptionError, match="give True, False, an exception type, a tuple of them, or a dict"
+    ) as info:
         RunSettings(end_on_exception=ends)
     assert (info.value.option, info.value.value) == ("end_on_exception", ends)
 

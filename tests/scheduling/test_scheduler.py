@@ -11,6 +11,7 @@ from amltk import Event, Scheduler, Task
 from amltk.exceptions import (
     CallbackArgumentsError,
     InvalidOptionError,
+    LateCallWarning,
     RunningCallsWarning,
     SchedulerNotRunningError,
     SchedulerRunningError,
@@ -380,7 +381,8 @@ class TestSubmit:
     def test_it_returns_none_while_finishing(self, sequential):
         got = []
         sequential.on_finishing(lambda: got.append(sequential.submit(support.double, 1)))
-        sequential.run()
+        with pytest.warns(LateCallWarning, match="a call of double is not taken"):
+            sequential.run()
         assert got == [None]
 
     def test_calls_are_numbered_in_order_of_submission(self, sequential):

@@ -9,6 +9,7 @@ from amltk import CallLimiter, Event, Scheduler, SequentialExecutor, Task
 from amltk.exceptions import (
     InvalidCallbackError,
     InvalidOptionError,
+    LateCallWarning,
     SchedulerNotRunningError,
 )
 from amltk.testing import VirtualClock
@@ -178,6 +179,32 @@ class TestCounts:
         assert (snapshot.returned, snapshot.failed, snapshot.cancelled) == (2, 1, 1)
 
 
+async def train_later(x):
+    return x
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        "function", [train_later, partial(train_later, 1)], ids=["plain", "partial"]
+    )
+    def test_a_coroutine_function_is_no_task(self, sequential, function):
+        with pytest.raises(InvalidCallbackError, match="coroutine function"):
+            Task(function, sequential)
+
+    def test_nor_can_it_be_submitted(self, sequential):
+        with pytest.raises(InvalidCallbackError, match="coroutine function"):
+            sequential.submit(train_later, 1)
+
+    def test_a_plugin_has_to_be_made(self, sequential):
+        with pytest.raises(InvalidOptionError, match=r"CallLimiter.*CallLimiter\("):
+            Task(support.double, sequential, plugins=[CallLimiter])
+
+    def test_an_event_is_none_by_a_name_that_is_nearly_its(self, sequential):
+        task = Task(support.double, sequential)
+        with pytest.raises(InvalidOptionError, match=r"give Task.RETURNED, or use on_returned"):
+            task.on("returnd", print)
+
+
 class TestMaking:
     def test_what_cannot_be_called_is_refused(self, sequential):
         with pytest.raises(InvalidCallbackError, match="needs a function to run, not 3"):
@@ -215,7 +242,8 @@ class TestMaking:
         task = Task(support.double, sequential, plugins=limiter)
         got = []
         sequential.on_finishing(lambda: got.append(task(1)))
-        sequential.run()
+        with pytest.warns(LateCallWarning):
+            sequential.run()
         assert got == [None]
         assert task.event_counts[limiter.CALL_LIMIT_REACHED] == 0
 

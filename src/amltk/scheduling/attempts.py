@@ -11,8 +11,9 @@ from __future__ import annotations
 import numbers
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 
+from amltk._errors import add_note, notes_of
+from amltk._words import text_of
 from amltk.exceptions import InvalidOptionError
 
 
@@ -53,15 +54,11 @@ def note_failures(error: BaseException, failures: Iterable[BaseException]) -> No
         if failure is error:
             continue
         note = f"attempt {number} failed with {_said(failure)}"
-        if note not in getattr(error, "__notes__", ()):
-            with suppress(Exception):  # it takes no attributes; listeners heard of each attempt
-                error.add_note(note)
+        if note not in notes_of(error):
+            add_note(error, note)
 
 
 def _said(error: BaseException) -> str:
+    text = text_of(error)
     kind = type(error).__qualname__
-    try:
-        text = str(error)
-    except Exception:  # a text of a stranger's making; the type says what there is to say
-        return kind
     return f"{kind}: {text}" if text else kind

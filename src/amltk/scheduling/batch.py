@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from amltk.events import Emitter, Event, Subscriber
 from amltk.exceptions import BatchError, InvalidOptionError
+from amltk.scheduling.driverside import DriverSide
 from amltk.scheduling.future import Future
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Batch(Emitter, Generic[P, R]):
+class Batch(DriverSide, Emitter, Generic[P, R]):
     """Several calls of a task, with events of their own; made by ``task.batch(...)``.
 
     The batch works with a copy of the task, whose plugins are copies too, so that the original
@@ -164,7 +165,7 @@ class Batch(Emitter, Generic[P, R]):
             before = "cancelled" if self._cancelled else "submitted"
             message = f"{self.name!r} was {before} before; make a new one with task.batch(...)"
             raise BatchError(message)
-        self._task.scheduler.accepts_calls()  # an error here leaves the batch as it was
+        self._task.scheduler.require_run()  # an error here leaves the batch as it was
         self._submitted = True
         refused = False
         for one in self.args:

@@ -28,6 +28,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from amltk._errors import set_cause
 from amltk._future import PENDING, RUNNING, LightFuture
 from amltk.exceptions import WorkerDiedError, WouldDeadlockError
 from amltk.executors.registry import Ending, Engine
@@ -401,7 +402,7 @@ def _refused(future: Future[Any], error: BaseException) -> StandardFuture[Any]:
     future._plan = None
     failures = future._failures
     if failures and error.__cause__ is None and all(error is not one for one in failures):
-        error.__cause__ = failures[-1]
+        set_cause(error, failures[-1])
     inner: StandardFuture[Any] = LightFuture()
     inner.set_exception(error)
     return inner

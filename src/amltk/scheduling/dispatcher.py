@@ -31,8 +31,14 @@ class Dispatcher(Protocol):
         ...
 
     def accepts_calls(self) -> bool:
-        """Tell whether calls are taken now; an error says that no run is on."""
+        """Tell whether calls are taken now."""
         ...
+
+    def require_run(self) -> None:
+        """Raise if no run is on."""
+
+    def call_refused(self, name: str) -> None:
+        """Hear of a call that is not taken any more, since the run is ending."""
 
     def dispatch(
         self,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from amltk._future import PENDING, RUNNING, LightFuture
+from amltk._words import short_repr
+from amltk.scheduling.driverside import DriverSide
 
 if TYPE_CHECKING:
     from concurrent import futures
@@ -64,7 +69,7 @@ class Controller(Protocol):
         """Raise if waiting here would be waiting for oneself."""
 
 
-class Future(LightFuture[R]):
+class Future(DriverSide, LightFuture[R]):
     """What becomes of a call: a ``concurrent.futures.Future`` that can also be awaited.
 
     It belongs to the call, not to the executor, and stays valid when the call is retried or
@@ -144,8 +149,27 @@ class Future(LightFuture[R]):
         return super().exception(timeout)
 
     def __await__(self) -> Generator[Any, None, R]:
-        """Wait for the call in a coroutine; cancelling the coroutine cancels the call."""
-        return asyncio.wrap_future(self).__await__()
+        """Wait for the call in a coroutine; cancelling the coroutine cancels the call.
+
+        Raises:
+            RuntimeError: In the place of a ``StopIteration`` that the call raised, which would end
+                the coroutine as if it had returned.
+        """
+        # Waited for without its outcome: not all that can be raised can be set on asyncio's futures.
+        ended: futures.Future[None] = LightFuture()
+        self.add_done_callback(partial(_tell_end, ended))
+        try:
+            yield from asyncio.wrap_future(ended).__await__()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if self.cancelled():
+            raise asyncio.CancelledError
+        try:
+            return super().result(0)
+        except StopIteration as error:
+            message = f"the call raised StopIteration({', '.join(map(short_repr, error.args))})"
+            raise RuntimeError(message) from error
 
     def _check_wait(self) -> None:
         controller = self._controller
@@ -169,3 +193,8 @@ class Future(LightFuture[R]):
         self._inner = None
         self._cancel_asked = False
         self._change((RUNNING,), PENDING)
+
+
+def _tell_end(ended: futures.Future[None], _future: object) -> None:
+    with suppress(InvalidStateError):  # nobody waits any more
+        ended.set_result(None)

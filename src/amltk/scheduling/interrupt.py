@@ -15,9 +15,10 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from amltk._contexts import context
 
 #: Where our code calls the user's: below such a frame, the user's code is running.
 _CALLING_MODULES = ("amltk.events.", "amltk.executors.sequential")
@@ -54,7 +55,7 @@ class InterruptGuard:
             self._previous(signum, frame)
 
 
-@contextmanager
+@context
 def guard_interrupts(interrupt: Callable[[bool], object]) -> Iterator[InterruptGuard | None]:
     """Have Ctrl-C end a run while the context lasts.
 

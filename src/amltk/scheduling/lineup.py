@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from amltk._errors import add_note
 from amltk.scheduling.plugin import PlannedCall, TaskPlugin
 
 
@@ -46,7 +47,7 @@ class Lineup:
         try:
             return getattr(plugin, hook)(*args, **kwargs)
         except BaseException as error:
-            error.add_note(f'raised by {hook} of plugin "{plugin.name}" of {self._owner!r}')
+            add_note(error, f'raised by {hook} of plugin "{plugin.name}" of {self._owner!r}')
             raise
 
     def _overriding(self, hook: str) -> tuple[TaskPlugin, ...]:

@@ -187,6 +187,10 @@ class Wrapped:
         fn: The function, maybe wrapped itself.
     """
 
+    #: Where the function is that it goes around. What else it has are settings, and no state, unless
+    #: a subclass says so by ``None``.
+    stateless_around: ClassVar[str | None] = "fn"
+
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
         self.__qualname__ = name_of(fn)

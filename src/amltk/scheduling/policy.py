@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import enum
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
+from amltk._checks import check_bool
 from amltk.exceptions import InvalidOptionError
 
+#: Whether the run goes on after an exception of a type.
+Verdict: TypeAlias = Literal["continue", "end"]
+
 #: What ``end_on_exception`` takes.
-EndOnException = bool | type[BaseException] | tuple[type[BaseException], ...]
+EndOnException: TypeAlias = (
+    bool
+    | type[BaseException]
+    | tuple[type[BaseException], ...]
+    | Mapping[type[BaseException], Verdict]
+)
+
+_VERDICTS = ("continue", "end")
 
 
 class ExitCode(enum.Enum):
@@ -74,21 +87,39 @@ class RunSettings:
         """Refuse what makes no sense before anything starts."""
         timeout, ends = self.timeout, self.end_on_exception
         # `not >=` instead of `<`, so that NaN is refused too.
-        if timeout is not None and not timeout >= 0:
+        if timeout is not None and (not _is_number(timeout) or not timeout >= 0):
             message = f"a run cannot last {timeout!r} seconds; give timeout= a number >= 0, or None"
             raise InvalidOptionError(message, option="timeout", value=timeout)
-        kinds = ends if isinstance(ends, tuple) else (ends,)
-        if not isinstance(ends, bool) and not all(map(_is_exception_type, kinds)):
+        check_bool("end_on_empty", self.end_on_empty)
+        check_bool("wait", self.wait)
+        if not isinstance(ends, bool) and not _is_policy(ends):
             message = (
-                f"end_on_exception={ends!r} is not possible; give True, False, an exception type "
-                f"or a tuple of them"
+                f"end_on_exception={ends!r} is not possible; give True, False, an exception type, "
+                f'a tuple of them, or a dict from types to "continue" or "end"'
             )
             raise InvalidOptionError(message, option="end_on_exception", value=ends)
 
     def ends_run(self, error: BaseException) -> bool:
         """Decide whether an exception of a call ends the run."""
         ends = self.end_on_exception
-        return ends if isinstance(ends, bool) else isinstance(error, ends)
+        if isinstance(ends, bool):
+            return ends
+        if isinstance(ends, Mapping):
+            # The nearest base class decides.
+            said = (ends[kind] for kind in type(error).__mro__ if kind in ends)
+            return next(said, "end") == "end"
+        return isinstance(error, ends)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_policy(ends: object) -> bool:
+    if isinstance(ends, Mapping) and not all(said in _VERDICTS for said in ends.values()):
+        return False
+    kinds = ends if isinstance(ends, tuple | Mapping) else (ends,)
+    return all(map(_is_exception_type, kinds))
 
 
 def _is_exception_type(value: object) -> bool:

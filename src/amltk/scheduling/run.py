@@ -18,6 +18,7 @@ import asyncio
 import enum
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
@@ -25,13 +26,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from amltk._errors import add_note
+from amltk._logs import log_error
 from amltk.events import EventManager
+from amltk.exceptions import LateCallWarning
 from amltk.executors.registry import Traits, adopt
 from amltk.scheduling import happenings
 from amltk.scheduling.calls import CallBook
 from amltk.scheduling.clock import Clock, Timer
 from amltk.scheduling.closing import Closing, Terminate
 from amltk.scheduling.future import Audience, Future
+from amltk.scheduling.later import Later
 from amltk.scheduling.patience import Patience
 from amltk.scheduling.policy import EXIT_CODES, STOPPING, ExitCode, Reason, RunSettings
 from amltk.scheduling.services import RunAccess, S, Services
@@ -103,6 +108,11 @@ class Run:
         self._interrupted = False
         self._cancelled_by_interrupt = False
         self._told_empty = False
+        #: Whether listeners are being told that the run ends.
+        self._tells_end = False
+        self._has_warned = False
+        #: Callbacks that are to be called later; guarded by the gate.
+        self._laters: dict[Later, None] = {}
         self._deadline: float | None = None
 
     # ---------------------------------------------------------------- the coroutine of the run
@@ -215,6 +225,16 @@ class Run:
             return None
         return book.dispatch(function, args, kwargs, audience=audience, told=told, options=options)
 
+    def call_refused(self, name: str) -> None:
+        """Warn, once, of a call that a listener of the run's end has submitted."""
+        if self._tells_end and not self._has_warned and threading.get_ident() == self._thread_id:
+            self._has_warned = True
+            message = (
+                f"a call of {name} is not taken, since the run is ending; what listens to its end can "
+                f"submit nothing any more. scheduler.accepts_calls() tells whether a call would be taken"
+            )
+            warnings.warn(message, LateCallWarning, stacklevel=4)
+
     def post(self, emit: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         """Have something emitted in the loop's thread, after what is waiting there."""
         self._put_entry(_emit_posted, emit, arguments)
@@ -223,6 +243,25 @@ class Run:
         """Return a service of this run; see ``Scheduler.service``."""
         with self._gate:
             return self._services.get(key, make)
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Later:
+        """Have a callback called later; see ``Scheduler.call_later``."""
+        book = self._book
+        later = Later(callback, self._clock.now() + delay_s, self._call_off)
+        with self._gate:
+            if book is None or not book.is_open:
+                return later  # of a run that finishes: it is never called
+            self._laters[later] = None
+        self._put_entry(self._arm, later, None)
+        return later
+
+    def _call_off(self, later: Later) -> bool:
+        with self._gate:
+            if later not in self._laters:
+                return False
+            del self._laters[later]
+        self._put_entry(_disarm, later, None)
+        return True
 
     def _put_entry(self, do: Callable[[Any, Any], object], first: Any, second: Any) -> None:
         if self._book is not None:
@@ -271,6 +310,22 @@ class Run:
             n_running=0 if book is None else book.n_live,
             tasks=tasks,
         )
+
+    def _arm(self, later: Later, _second: object) -> None:
+        if later in self._laters:
+            later.arm(self._clock, partial(self._put_entry, self._call, later, None))
+
+    def _call(self, later: Later, _second: object) -> None:
+        with self._gate:
+            if later not in self._laters:
+                return  # called off
+            del self._laters[later]
+        try:
+            later.callback()
+        except BaseException as error:
+            name = getattr(later.callback, "__qualname__", type(later.callback).__qualname__)
+            add_note(error, f'raised in callback "{name}" of call_later')
+            raise
 
     def _wake(self) -> None:
         try:
@@ -333,10 +388,12 @@ class Run:
             self._told_empty, book.has_news = True, False
             self._emit(happenings.EMPTY)
             return True
+        if self._laters:
+            return False
         if self._manager.has(happenings.EMPTY):
             self._emit(happenings.EMPTY)
         with self._gate:  # no other thread slips a call in between looking and deciding
-            if not book.n_live and not book.handoff.entries:
+            if not book.n_live and not book.handoff.entries and not self._laters:
                 self.ask(Reason.EXHAUSTED)
         return True
 
@@ -348,11 +405,16 @@ class Run:
         with self._gate:  # whoever is in the middle of a submission comes out of it first
             book.is_open = False
             self.phase = Phase.FINISHING
+            laters, self._laters = self._laters, {}
+        for later in laters:
+            later.disarm()
+        self._tells_end = True
         if reason in STOPPING:
             self._emit(happenings.STOP)
         elif reason is Reason.TIMEOUT:
             self._emit(happenings.TIMEOUT)
         self._emit(happenings.FINISHING)
+        self._tells_end = False
         book.cancel_all_pending()
         self._ending.set_result(None)
 
@@ -391,10 +453,14 @@ class Run:
         if self._failure is None:
             self._failure = error
         else:
-            logger.error("a run that ends with %r also met this", self._failure, exc_info=error)
+            log_error(logger, "a run that ends with another error also met this", error)
         if self.phase is Phase.RUNNING and not self._interrupted:
             self._asked = None
             self.ask(Reason.CALLBACK_RAISED, error)
+
+
+def _disarm(later: Later, _second: object) -> None:
+    later.disarm()
 
 
 def _emit_posted(emit: Callable[..., object], arguments: tuple[Any, ...]) -> None:

@@ -10,14 +10,29 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from amltk.events import Emitter, Event, Subscriber
-from amltk.exceptions import InvalidOptionError, SchedulerNotRunningError, SchedulerRunningError
-from amltk.executors.registry import Traits, portable, traits_of
+from amltk.events.handler import check_callback, is_coroutine_function
+from amltk.exceptions import (
+    InvalidCallbackError,
+    InvalidOptionError,
+    SchedulerNotRunningError,
+    SchedulerRunningError,
+)
+from amltk.executors.registry import (
+    Traits,
+    name_of,
+    portable,
+    refuse_nested_run,
+    traits_of,
+)
 from amltk.scheduling import happenings, live_view, policy
+from amltk.scheduling.attempts import is_delay
 from amltk.scheduling.closing import Terminate
 from amltk.scheduling.constructors import Constructors
+from amltk.scheduling.driverside import DriverSide
 from amltk.scheduling.execution import conclude, execute, interruption_of
 from amltk.scheduling.future import Audience, Future
 from amltk.scheduling.interrupt import guard_interrupts
+from amltk.scheduling.later import Later
 from amltk.scheduling.policy import EndOnException, Reason, RunSettings
 from amltk.scheduling.run import Run
 from amltk.scheduling.services import RunAccess, S
@@ -34,7 +49,7 @@ R = TypeVar("R")
 View = Callable[["Scheduler"], AbstractContextManager[Any]]
 
 
-class Scheduler(Constructors, Emitter):
+class Scheduler(DriverSide, Constructors, Emitter):
     """Hands functions to an executor and turns what becomes of them into events.
 
     The ``with_…`` constructors make one for each engine.
@@ -139,8 +154,9 @@ class Scheduler(Constructors, Emitter):
             timeout: After how many seconds the run ends.
             end_on_empty: Whether the run ends when nothing is running any more.
             wait: Whether running calls are waited for when the run ends, or are ended.
-            end_on_exception: Which exceptions of calls end the run: all, none, or those of a
-                type or a tuple of types.
+            end_on_exception: Which exceptions of calls end the run: all, none, those of a type or
+                a tuple of types, or what a dict from types to ``"continue"`` or ``"end"`` says, in
+                which the nearest base class decides, and ``"end"`` where none fits.
             raises: Whether the exception that ended the run is raised or returned. Ctrl-C is
                 always raised.
             display: Whether a live view is shown in the terminal; or a view of your own.
@@ -238,8 +254,42 @@ class Scheduler(Constructors, Emitter):
 
         Raises:
             SchedulerNotRunningError: When no run is on; submit from ``on_start``.
+            InvalidCallbackError: When ``fn`` is a coroutine function.
         """
-        return self.dispatch(portable(fn), args, kwargs)
+        if is_coroutine_function(fn):
+            message = (
+                f"{fn!r} cannot be submitted, since it is a coroutine function: a worker would get a "
+                f"coroutine and not run it; give a plain function, which may call asyncio.run(...)"
+            )
+            raise InvalidCallbackError(message)
+        future = self.dispatch(portable(fn), args, kwargs)
+        if future is None:
+            self.call_refused(name_of(fn))
+        return future
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Later:
+        """Have a callback called after a while, in the thread of all callbacks; from any thread.
+
+        As long as it is to be called, the run does not end for having nothing to do. When the run
+        finishes for another reason, it is dropped.
+
+        Args:
+            seconds: After how many.
+            callback: Called without arguments.
+
+        Returns:
+            A handle with ``cancel()``.
+
+        Raises:
+            SchedulerNotRunningError: When no run is on; call it from ``on_start``.
+            InvalidOptionError: When ``seconds`` is no finite number from 0.
+            InvalidCallbackError: When ``callback`` cannot be called, or is a coroutine function.
+        """
+        if not is_delay(seconds):
+            message = f"seconds={seconds!r} is not possible; give a finite number from 0"
+            raise InvalidOptionError(message, option="seconds", value=seconds)
+        check_callback(callback, role="callback")
+        return self._running_run().call_later(float(seconds), callback)
 
     def running(self) -> bool:
         """Tell whether a run is on."""
@@ -263,12 +313,27 @@ class Scheduler(Constructors, Emitter):
         return self._gate
 
     def accepts_calls(self) -> bool:
-        """Tell whether calls are taken now.
+        """Tell whether a call would be taken now: a run is on, and is not ending; from any thread."""
+        run = self._run
+        return run is not None and run.accepts_calls
+
+    def require_run(self) -> None:
+        """Raise if no run is on.
 
         Raises:
-            SchedulerNotRunningError: When no run is on.
+            SchedulerNotRunningError: When that is so.
         """
-        return self._running_run().accepts_calls
+        self._running_run()
+
+    def call_refused(self, name: str) -> None:
+        """Warn, once in a run, of a call that a listener of its end has submitted.
+
+        Args:
+            name: What the call is called.
+        """
+        run = self._run
+        if run is not None:
+            run.call_refused(name)
 
     def dispatch(
         self,
@@ -358,6 +423,7 @@ class Scheduler(Constructors, Emitter):
         return run
 
     def _prepare(self, settings: RunSettings) -> Run:
+        refuse_nested_run()
         return Run(
             manager=self.event_manager,
             executor=self._executor,

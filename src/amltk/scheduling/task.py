@@ -26,10 +26,12 @@ from typing import (
 )
 
 from amltk.events import Emitter, Event, EventManager, Subscriber
+from amltk.events.handler import is_coroutine_function
 from amltk.exceptions import InvalidCallbackError, InvalidOptionError
 from amltk.executors.registry import portable
 from amltk.scheduling.attempts import check_delay
 from amltk.scheduling.batch import Batch as TaskBatch
+from amltk.scheduling.driverside import DriverSide
 from amltk.scheduling.future import Future
 from amltk.scheduling.lineup import Lineup
 from amltk.scheduling.plugin import TaskPlugin
@@ -70,7 +72,7 @@ class _Tally(Generic[R]):
         self.live: dict[Future[R], None] = {}
 
 
-class Task(Emitter, Generic[P, R]):
+class Task(DriverSide, Emitter, Generic[P, R]):
     """A function with events, run by a scheduler.
 
     Args:
@@ -141,12 +143,17 @@ class Task(Emitter, Generic[P, R]):
         if not callable(given):
             message = f"a task needs a function to run, not {function!r}"
             raise InvalidCallbackError(message)
+        if is_coroutine_function(function):
+            message = (
+                f"{function!r} cannot be a task's function, since it is a coroutine function: a worker "
+                f"would get a coroutine and not run it; give a plain function, which may call "
+                f"asyncio.run(...)"
+            )
+            raise InvalidCallbackError(message)
         super().__init__(name or _name_of(function))
         self.function = function
         self.scheduler = scheduler
-        self.plugins: tuple[TaskPlugin, ...] = (
-            tuple(plugins) if isinstance(plugins, Iterable) else (plugins,)
-        )
+        self.plugins: tuple[TaskPlugin, ...] = _checked(plugins)
         self._lineup = Lineup(self.plugins, self.name)
         #: Whether a plugin may hold an outcome back; asked by the run.
         self.may_hold: bool = bool(self._lineup.holding)
@@ -223,6 +230,8 @@ class Task(Emitter, Generic[P, R]):
         scheduler = self.scheduler
         with scheduler.gate:
             if not scheduler.accepts_calls():
+                scheduler.require_run()
+                scheduler.call_refused(self.name)
                 return None
             if not self.plugins:
                 return scheduler.dispatch(
@@ -386,3 +395,20 @@ class Task(Emitter, Generic[P, R]):
 def _name_of(function: object) -> str:
     named = getattr(function, "func", function)  # a partial has no name of its own
     return getattr(named, "__qualname__", None) or type(function).__qualname__
+
+
+def _checked(plugins: TaskPlugin | Iterable[TaskPlugin]) -> tuple[TaskPlugin, ...]:
+    given: tuple[object, ...] = (
+        tuple(plugins)
+        if isinstance(plugins, Iterable) and not isinstance(plugins, type | str)
+        else (plugins,)
+    )
+    for plugin in given:
+        if isinstance(plugin, TaskPlugin):
+            continue
+        what = "give a TaskPlugin"
+        if isinstance(plugin, type) and issubclass(plugin, TaskPlugin):
+            what = f"make one of it: {plugin.__qualname__}(...)"
+        message = f"plugins: {plugin!r} is no plugin; {what}"
+        raise InvalidOptionError(message, option="plugins", value=plugin)
+    return given  # type: ignore[return-value] # all are plugins

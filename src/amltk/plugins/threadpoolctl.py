@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from amltk._contexts import context
 from amltk._optional import require
 from amltk.exceptions import InvalidOptionError
 from amltk.plugins._alone import Alone
@@ -122,7 +122,7 @@ class _Libraries:
 _libraries = _Libraries()
 
 
-@contextmanager
+@context
 def _limited(limits: Mapping[str, int]) -> Iterator[None]:
     before = _libraries.find()
     with before.limit(limits=limits):
@@ -141,7 +141,7 @@ def _variables_of(limits: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-@contextmanager
+@context
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     outside = {name: os.environ.get(name) for name in variables}
     try:

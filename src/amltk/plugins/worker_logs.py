@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from amltk._logs import log_failure
 from amltk.channel.plugin import ChannelPlugin
 from amltk.channel.wire import STREAMS, Kind
 from amltk.events import Event
@@ -116,8 +117,8 @@ class WorkerLogs(ChannelPlugin):
             return
         try:
             record = logging.makeLogRecord(pickle.loads(payload))
-        except Exception:  # what the worker has in it may not be importable here
-            logger.exception("a log record of %s could not be read", future)
+        except BaseException:  # what the worker has in it may not be importable here
+            log_failure(logger, "a log record of %s could not be read", future)
             return
         record.task, record.call = task.name, future.number
         if self.forward and not self._shares_process():  # there it has been logged already

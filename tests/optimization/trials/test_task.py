@@ -18,6 +18,7 @@ import support
 
 from amltk import CallLimiter, Scheduler, Task, TaskPlugin
 from amltk.exceptions import (
+    CallExitError,
     CallPicklingError,
     InvalidCallbackError,
     RemoteError,
@@ -246,12 +247,12 @@ def test_the_death_of_a_worker_is_a_crash_on_other_engines_too(engine):
 
 
 def raise_unpicklable_outside(trial):
-    raise support.TwoArgumentsError(1, 2)
+    raise support.UnreadableError(1, 2)
 
 
 def raise_unpicklable_inside(trial):
     with trial.begin():
-        raise support.TwoArgumentsError(1, 2)
+        raise support.UnreadableError(1, 2)
     return trial.crashed()
 
 
@@ -260,8 +261,8 @@ def test_an_exception_that_cannot_travel_is_a_crash_with_its_text(function):
     report = Story(function, Scheduler.with_processes(1)).run(trial_of())
 
     assert isinstance(report.exception, RemoteError)
-    assert report.exception.type_name.endswith("TwoArgumentsError")
-    assert "TwoArgumentsError: 1 2" in report.traceback
+    assert report.exception.type_name.endswith("UnreadableError")
+    assert "UnreadableError: (1, 2)" in report.traceback
 
 
 def raise_strange_outside(trial):
@@ -484,12 +485,14 @@ def test_misuse_of_the_trial_is_a_crash_that_says_so():
 
 
 @pytest.mark.parametrize("engine", ["threads", "processes"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_flies_through_the_block_is_a_crash_too(engine, error):
+@pytest.mark.parametrize(
+    ("error", "told"), [(KeyboardInterrupt, KeyboardInterrupt), (SystemExit, CallExitError)]
+)
+def test_what_flies_through_the_block_is_a_crash_too(engine, error, told):
     with ExitStack() as stack:
         report = Story(raise_inside, scheduler_of(engine, stack)).run(trial_of(), args=(error,))
 
-    assert isinstance(report.exception, error)
+    assert isinstance(report.exception, told)
 
 
 def raise_inside(trial, kind):

@@ -6,10 +6,10 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amltk._contexts import context
 from amltk._optional import require
 from amltk.exceptions import InvalidOptionError, InvalidSpaceError
 from amltk.optimization.trials.metric import Metric
@@ -206,7 +206,7 @@ def _parego(scenario: Scenario) -> Any:
     return ParEGO(scenario)
 
 
-@contextmanager
+@context
 def _folder(given: Path | None) -> Iterator[Path]:
     """Yield the user's folder, or one that is removed when SMAC has written its settings to it."""
     if given is not None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from amltk._contexts import context
 from amltk._optional import require
 from amltk.exceptions import ExhaustedError, InvalidOptionError
 from amltk.optimization.optimizers._draws import SEEDS, rng_of
@@ -185,7 +185,7 @@ class OptunaOptimizer(BaseOptimizer):
         raise InvalidOptionError(message, option="study", value=study)
 
 
-@contextmanager
+@context
 def _quiet(logger: str) -> Iterator[None]:
     """Keep what this thread logs there from being shown, unless it is a warning.
 

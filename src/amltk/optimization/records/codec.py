@@ -15,11 +15,11 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
 
+from amltk._contexts import context
 from amltk._optional import require
 from amltk.exceptions import HistoryError
 from amltk.optimization.records.errors import decode_exception, encode_exception
@@ -79,7 +79,7 @@ class Encoder:
         except RecursionError:  # a ring, or too deep: pickle knows how
             return self._pickled(value)
 
-    @contextmanager
+    @context
     def _inside(self, value: object) -> Iterator[None]:
         """Enter a value that has others in it.
 

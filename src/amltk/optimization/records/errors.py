@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
+from amltk._errors import add_note, notes_of, set_cause
 from amltk.exceptions import AmltkError, HistoryError, RemoteError
 from amltk.optimization.records.pickled import Pickled, type_name_of
 
@@ -68,7 +69,7 @@ def _stand_in(error: BaseException, encoder: Walks) -> dict[str, Any]:
         message = f"{pickled.type_name}: {_text(error)}"
     else:
         message = str(error)
-    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    notes = list(notes_of(error))
     return {
         "$": "exception",
         "type": pickled.type_name,
@@ -88,7 +89,7 @@ def decode_exception(
         else _made(record["type"], decode(record["args"]), decode(record["state"]))
     )
     if "cause" in record:
-        error.__cause__ = decode_exception(record["cause"], decode, unpickle=unpickle)
+        set_cause(error, decode_exception(record["cause"], decode, unpickle=unpickle))
     return error
 
 
@@ -106,9 +107,9 @@ def _opened(
     else:
         facts: dict[str, Any] = {"type_name": pickled.type_name, "traceback_text": ""}
         error = RemoteError(decode(record["message"]), **facts, pickled=pickled)
-    if not hasattr(error, "__notes__"):
+    if not notes_of(error):
         for note in decode(record["notes"]):
-            error.add_note(note)
+            add_note(error, note)
     return error
 
 

@@ -22,6 +22,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
+from amltk._errors import add_note
+from amltk._words import short_repr
 from amltk.exceptions import ExhaustedError
 from amltk.optimization.optimizer import Forgets, Optimizer
 from amltk.optimization.trials.report import Report
@@ -131,7 +133,7 @@ class Asker:
         return self._hearer.forgotten, trial
 
     def _failed(self, where: str, error: BaseException) -> Saying:
-        error.add_note(f"raised by {where} of the optimizer {self._optimizer!r}")
+        add_note(error, f"raised by {where} of the optimizer {short_repr(self._optimizer)}")
         return self._hearer.failed, error
 
 

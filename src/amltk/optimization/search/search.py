@@ -14,11 +14,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from amltk._contexts import context
+from amltk._errors import set_cause
 from amltk.exceptions import ExhaustedError, RemoteTraceback, TrialError
 from amltk.optimization.history.history import History
 from amltk.optimization.optimizer import Optimizer
@@ -88,7 +89,7 @@ class Search:
 
     # -------------------------------------------------------------------- around the run
 
-    @contextmanager
+    @context
     def attached(self) -> Iterator[None]:
         """Listen while the context lasts."""
         scheduler, task = self._scheduler, self._task
@@ -108,7 +109,7 @@ class Search:
             for subscriber in subscribers:
                 subscriber.remove(f"optimize-{id(self)}")
 
-    @contextmanager
+    @context
     def asking(self, optimizer: Optimizer) -> Iterator[None]:
         """Have the optimizer at hand while the context lasts."""
         if getattr(optimizer, "is_quick", False):
@@ -191,7 +192,7 @@ class Search:
             return
         error = report.exception
         if error is not None and error.__traceback__ is None and error.__cause__ is None:
-            error.__cause__ = RemoteTraceback(report.traceback or "")
+            set_cause(error, RemoteTraceback(report.traceback or ""))
         self.crash = error
         self._scheduler.stop()
 

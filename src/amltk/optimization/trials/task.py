@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, TypeGuard
 
+from amltk._errors import add_note
+from amltk._words import short_repr
 from amltk.events import Event, Subscriber
 from amltk.exceptions import ReportTypeError, TrialError
 from amltk.executors.travel.envelope import traceback_text
@@ -201,7 +203,7 @@ class _TrialCall(Wrapped):
             # The function went on without the result of its block: what the block has raised is
             # the cause, and this only its consequence.
             if error is not caught and error.__cause__ is not caught:
-                caught.add_note(f"after that, the function raised {error!r}")
+                add_note(caught, f"after that, the function raised {short_repr(error)}")
             return _crash_here(trial, caught)
         if _is_report_of(result, trial):
             return result

@@ -10,7 +10,6 @@ import signal
 import struct
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,14 @@ from typing import Any
 
 import psutil
 
-from amltk.executors.travel.envelope import dumps, pack_exception, pack_unreadable, run_to_bytes
+from amltk.executors.travel.carried import parts_of
+from amltk.executors.travel.envelope import (
+    call,
+    pack_exception,
+    pack_unreadable,
+    run_to_bytes,
+    unpack_call,
+)
 from amltk.plugins._pynisher.library import load
 
 #: The call's resident memory when it starts; after it, a length and so many bytes.
@@ -154,7 +160,7 @@ class LimitedFunction:
         if not isinstance(self._call, bytes):
             return
         try:
-            self._call = pickle.loads(self._call)
+            self._call = unpack_call(self._call)
         except BaseException as error:
             self._unreadable = pack_unreadable(error)
 
@@ -166,7 +172,7 @@ class LimitedFunction:
         assert not isinstance(self._call, bytes)  # noqa: S101 - it has been loaded
         function, args, kwargs = self._call
         try:
-            result = function(*args, **kwargs)
+            result = call(function, args, kwargs, self.__qualname__)
         except BaseException as error:
             return self._pack_exception(error)
         self._lift()
@@ -182,7 +188,7 @@ class LimitedFunction:
         self._lift()
         if self._address_space is not None and isinstance(error, MemoryError):
             error = _memory_exceeded(self.__qualname__, self._address_space, error)
-        return _pack_error(error)
+        return pack_exception(error)
 
     def _pack_result(self, result: object) -> bytes:
         def give() -> object:
@@ -205,52 +211,10 @@ def _memory_exceeded(name: str, limit: int, error: MemoryError) -> BaseException
     return failure
 
 
-def _pack_error(error: BaseException) -> bytes:
-    """Pack an exception, also one that pickle cannot make again from its arguments."""
-    try:
-        pickle.loads(dumps(error))
-    except Exception:
-        text = "".join(traceback.format_exception(error))
-        try:
-            packed = dumps((False, _Carried(error), text))
-            pickle.loads(packed)
-        except Exception:
-            return pack_exception(error)  # which tells it as text
-        return packed
-    return pack_exception(error)
-
-
-class _Carried:
-    """Travels in the place of an exception and arrives as that exception."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as type, arguments and attributes."""
-        return _parts_of(self._error)
-
-
-def _remade(
-    kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]
-) -> BaseException:
-    try:
-        error = kind.__new__(kind, *args)
-    except TypeError:  # of two builtin ones, such as a MemoryError that is another thing too
-        error = BaseException.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
-
-
 def let_travel(error: BaseException) -> None:
     """Have pickle carry an exception of pynisher's by its arguments, whatever it was told before.
 
     Dask has tblib teach pickle another way for all exceptions, by which a ``MemoryLimitException``,
     which is of two builtin kinds, cannot be read.
     """
-    copyreg.pickle(type(error), _parts_of)
-
-
-def _parts_of(error: BaseException) -> tuple[Any, ...]:
-    return _remade, (type(error), error.args, dict(vars(error)))
+    copyreg.pickle(type(error), parts_of)

@@ -12,7 +12,6 @@ import atexit
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from multiprocessing import util
 from pathlib import Path
 from typing import NoReturn
 
+from amltk.executors.travel.surroundings import interpreter, search_path
 from amltk.plugins._pynisher.child import Job
 from amltk.plugins._pynisher.keeper import keep
 from amltk.plugins._pynisher.limits import Limits, StartMethod
@@ -148,11 +148,11 @@ def _collector(process: subprocess.Popen[bytes]) -> Collect:
 
 
 def _start_interpreter(call: str, descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
-    path = [part for part in sys.path if isinstance(part, str)]
+    path = search_path()
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     code = _BOOTSTRAP.format(path=path, call=call)
     return subprocess.Popen(  # noqa: S603 - our own interpreter and code
-        [sys.executable, *flags, "-c", code],
+        [interpreter(), *flags, "-c", code],
         stdin=subprocess.DEVNULL,
         pass_fds=descriptors,
     )

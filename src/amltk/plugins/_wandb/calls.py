@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+from amltk._errors import add_note, notes_of
 from amltk._signatures import signature_of
+from amltk._words import text_of
 from amltk.plugins._wandb.guard import attempt, describe
 from amltk.plugins._wandb.run import GuardedRun, open_run
 from amltk.plugins._wandb.settings import Plan, RunSettings
@@ -166,8 +168,7 @@ def conclude(
     end = attempt(ending, otherwise=Ending("unknown"))
     complete = run._conclude(end.summary, row=end.row, code=end.code)
     if complete and error is not None:
-        with suppress(Exception):  # an exception that takes no notes; the driver tracks it then
-            error.add_note(note_of(run.id))
+        add_note(error, note_of(run.id))  # one that takes none is tracked by the driver
     return complete
 
 
@@ -179,8 +180,8 @@ def note_of(run_id: str) -> str:
 def is_noted(error: BaseException, run_id: str) -> bool:
     """Tell whether the worker has noted that the run of this error is complete."""
     note = note_of(run_id)
-    texts = [*getattr(error, "__notes__", ()), str(error.__cause__ or "")]
-    return any(note in str(text) for text in (*texts, getattr(error, "traceback_text", "")))
+    texts = [*notes_of(error), text_of(error.__cause__ or "")]
+    return any(note in text_of(text) for text in (*texts, getattr(error, "traceback_text", "")))
 
 
 def ending_of_error(kind: str, error: BaseException, begun: float | None = None) -> Ending:

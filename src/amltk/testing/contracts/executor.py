@@ -23,11 +23,22 @@ from typing import Any, ClassVar
 import pytest
 
 from amltk.events import Event
-from amltk.exceptions import WorkerDiedError
+from amltk.exceptions import CallExitError, WorkerDiedError
 from amltk.executors.registry import Traits, traits_of
 from amltk.scheduling.scheduler import Scheduler
 from amltk.scheduling.task import Task
-from amltk.testing.contracts.functions import Refusing, add, fail, repeat
+from amltk.testing.contracts.functions import (
+    Counter,
+    Refusing,
+    add,
+    fail,
+    fork_and_return,
+    print_much,
+    raise_frozen,
+    raise_speechless,
+    repeat,
+    script,
+)
 
 
 class ExecutorContract:
@@ -146,6 +157,71 @@ class ExecutorContract:
         self.run(scheduler, end_on_exception=False)
         assert sorted(name for name, _ in seen) == ["task-exception", "task-returned"]
 
+    def test_each_call_has_a_fresh_copy_of_its_object(
+        self, scheduler: Scheduler, traits: Traits
+    ) -> None:
+        """No call goes on where another one has left off."""
+        if not traits.pickles:
+            pytest.skip("nothing is pickled on this engine")
+        task = Task(Counter().count, scheduler)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: [task() for _ in range(6)])
+        self.run(scheduler)
+        assert [value for _, value in seen] == [1] * 6
+
+    def test_globals_of_a_script_are_one_set(self, scheduler: Scheduler) -> None:
+        """What one of its functions binds, its caches, and what goes by types."""
+        task = Task(script()["work"], scheduler)
+        seen = self.collect(task, task.RETURNED, task.EXCEPTION)
+        scheduler.on_start(task)
+        self.run(scheduler, end_on_exception=False)
+        assert [value for _, value in seen] == [([1, 2, 3], 6, 1, "number", "thing")]
+
+    def test_strange_exceptions_are_told(self, scheduler: Scheduler) -> None:
+        """Those that take no attributes, and those that cannot say what they are."""
+        told: list[str] = []
+        for function in (raise_frozen, raise_speechless):
+            task = Task(function, scheduler)
+            task.on_exception(lambda error: told.append(type(error).__name__))
+            scheduler.on_start(task)
+        self.run(scheduler, end_on_exception=False)
+        assert sorted(told) == ["FrozenError", "SpeechlessError"]
+
+    def test_calls_may_print_as_much_as_they_like(self, scheduler: Scheduler) -> None:
+        """Nobody has to read it for the calls to go on."""
+        task = Task(print_much, scheduler)
+        seen = self.collect(task, task.RETURNED)
+        scheduler.on_start(lambda: [task() for _ in range(3)])
+        self.run(scheduler)
+        assert [value for _, value in seen] == [1] * 3
+
+    def test_children_of_calls_have_no_say(self, scheduler: Scheduler, traits: Traits) -> None:
+        """A child that is forked and comes out of the function changes no outcome."""
+        if traits.runs_inline or traits.runs_in_threads:
+            pytest.skip("there is no worker beside this process")
+        task = Task(fork_and_return, scheduler)
+        seen = self.collect(task, task.F_RETURNED, task.F_EXCEPTION)
+        asked: dict[Any, int] = {}
+        told: list[tuple[int, int]] = []
+        task.on_f_submitted(lambda future, x: asked.update({future: x}))
+        task.on_f_returned(lambda future, result: told.append((asked[future], result)))
+        scheduler.on_start(lambda: [task(x) for x in range(4)])
+        self.run(scheduler, end_on_exception=False)
+        assert len(seen) == 4
+        assert sorted(told) == [(x, x) for x in range(4)]
+
+    def test_large_results_on_their_way_hold_up_no_end(
+        self, scheduler: Scheduler, traits: Traits
+    ) -> None:
+        """Each call ends, whether its result has arrived by the time it is ended or not."""
+        task = Task(bytes, scheduler)
+        seen = self.collect(task, task.RETURNED, task.F_CANCELLED)
+        scheduler.on_start(lambda: [task(4 << 20) for _ in range(8)])
+        task.on_returned(scheduler.stop, limit=1)
+        waits = not traits.ends_running_calls
+        assert self.run(scheduler, wait=waits) is Scheduler.ExitCode.STOPPED
+        assert len(seen) == 8
+
     def test_many_calls_all_return(self, scheduler: Scheduler) -> None:
         """Nothing is lost among them."""
         task = Task(add, scheduler)
@@ -195,13 +271,13 @@ class ExecutorContract:
         assert [value for _, value in seen] == [8 << 20] * 10
 
     def test_leaving_the_interpreter_fails_its_call_only(self, scheduler: Scheduler) -> None:
-        """``SystemExit`` is what such a call raised."""
+        """It is told as a ``CallExitError``, which an ``except Exception`` of the driver sees."""
         task = Task(lambda x: sys.exit(x) if x else 0, scheduler)
         seen = self.collect(task, task.EXCEPTION, task.RETURNED)
         scheduler.on_start(lambda: (task(3), task(0)))
         self.run(scheduler, end_on_exception=False)
         assert sorted(name for name, _ in seen) == ["task-exception", "task-returned"]
-        assert [type(value) for name, value in seen if name == "task-exception"] == [SystemExit]
+        assert [type(value) for name, value in seen if name == "task-exception"] == [CallExitError]
 
     def test_a_worker_that_dies_costs_one_call(self, scheduler: Scheduler, traits: Traits) -> None:
         """The others return, whether they had started or not."""

@@ -6,7 +6,9 @@ worker would import pytest and the scheduler first, which costs more than the ca
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,100 @@ def fail(message: str) -> None:
 def repeat(**keywords: Any) -> dict[str, Any]:
     """Return the keywords."""
     return keywords
+
+
+class Counter:
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        self.n_calls = 0
+
+    def count(self) -> int:
+        """Return how many calls there were, with this one."""
+        self.n_calls += 1
+        return self.n_calls
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    """Takes no attributes, not even a cause."""
+
+
+class SpeechlessError(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self) -> str:
+        """Refuse, by what is no ``Exception``."""
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+def raise_frozen() -> None:
+    """Raise what takes no attributes."""
+    raise FrozenError
+
+
+def raise_speechless() -> None:
+    """Raise what cannot say what it is."""
+    raise SpeechlessError
+
+
+def print_much() -> int:
+    """Print some 200 kB."""
+    for number in range(2000):
+        print(f"{number:99}")  # noqa: T201 - what is tested
+    return 1
+
+
+def fork_and_return(x: int) -> int:
+    """Fork children that come out of this function: by returning, exiting and raising."""
+    for how in ("return", "exit", "raise"):
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            if how == "exit":
+                sys.exit(3)
+            if how == "raise":
+                raise KeyError(x)
+            return -1
+        os.waitpid(child, 0)
+    return x
+
+
+#: A script: its functions are found in no module, so that they travel by value.
+SCRIPT = """
+import functools
+
+data = None
+
+def load():
+    global data
+    data = [1, 2, 3]
+
+@functools.cache
+def total():
+    return sum(data)
+
+@functools.singledispatch
+def name(x):
+    return "thing"
+
+@name.register
+def name_of_number(x: int):
+    return "number"
+
+def work():
+    load()
+    return data, total(), total.cache_info().misses, name(1), name("")
+"""
+
+
+def script() -> dict[str, Any]:
+    """Return what a script has made."""
+    made: dict[str, Any] = {"__name__": "a script"}
+    exec(compile(SCRIPT, "<script>", "exec", dont_inherit=True), made)  # noqa: S102 - our own
+    return made
 
 
 class Refusing:

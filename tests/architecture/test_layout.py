@@ -32,6 +32,14 @@ COVERED_BY = {
             ("processes", "test_executor", "deaths frames future handle launch starts worker"),
             ("ray", "test_executor", "lane session"),
             ("recovery", "test_executor", "breakable generation marks salvage"),
+            ("travel", "test_envelope", "carried packing"),
+            ("travel", "test_pickler", "outbound"),
+            ("travel", "test_portable", "state"),
+            (
+                "travel",
+                "test_script",
+                "children collection initializer loading namespaces parts returning",
+            ),
         )
         for module in modules.split()
     },

@@ -28,6 +28,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(amltk\._future\.LightFuture|CancelledError)"),
     # The private base of plugins whose worker side has one thing to tell.
     (r"py:.*", r"amltk\.channel\.notes\.NotePlugin"),
+    # What stays in the driver, and says so when it is pickled.
+    (r"py:.*", r"amltk\.scheduling\.driverside\.DriverSide"),
     # Type variables.
     (r"py:.*", r"(.*\.)?(P|Q|R|SelfT|T)"),
 ]

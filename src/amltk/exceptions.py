@@ -190,7 +190,7 @@ class CallExitError(CallError):
     told by an exception like all others.
     """
 
-    #: What it was to exit with: a number, a message, or ``None``.
+    #: A number, a message, or ``None``, as it was given to ``sys.exit()``.
     code: int | str | None
 
 

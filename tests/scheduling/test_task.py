@@ -202,7 +202,7 @@ class TestRefused:
     def test_an_event_is_none_by_a_name_that_is_nearly_its(self, sequential):
         task = Task(support.double, sequential)
         with pytest.raises(InvalidOptionError, match=r"give Task.RETURNED, or use on_returned"):
-            task.on("returnd", print)
+            task.on("return", print)
 
 
 class TestMaking:

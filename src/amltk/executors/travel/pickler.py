@@ -14,7 +14,7 @@ import pickle
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, ForwardRef
+from typing import TYPE_CHECKING, Any, ForwardRef
 
 import cloudpickle
 from cloudpickle import cloudpickle as library
@@ -69,7 +69,20 @@ def place_of(thing: Any, name: str | None = None) -> tuple[dict[str, Any], str] 
     return None
 
 
-class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc] # which has no types
+if TYPE_CHECKING:
+
+    class _CloudPickler(pickle.Pickler):
+        """What is used of cloudpickle's, which has no types."""
+
+        def _dynamic_function_reduce(self, func: types.FunctionType) -> Any: ...
+
+        def _function_reduce(self, func: types.FunctionType) -> Any: ...
+
+else:
+    _CloudPickler = cloudpickle.CloudPickler
+
+
+class Pickler(_CloudPickler):
     """Pickles all things of scripts by value; subclasses know some by their names."""
 
     def reducer_override(self, obj: Any) -> Any:

@@ -38,7 +38,7 @@ class Counter:
     """Counts its calls."""
 
     def __init__(self) -> None:
-        self.n_calls = 0
+        self.n_calls: int = 0
 
     def count(self) -> int:
         """Return how many calls there were, with this one."""

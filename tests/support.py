@@ -1,6 +1,7 @@
 """Functions that tests hand to workers, and ways to wait."""
 
 import ctypes
+import functools
 import gc
 import importlib.util
 import os
@@ -137,6 +138,16 @@ def return_unreadable():
 
 def return_unpicklable():
     return (i for i in range(3))
+
+
+def wrapped(function):
+    """Return a function around another one that says it is that one."""
+
+    @functools.wraps(function)
+    def around(*args):
+        return function(*args)
+
+    return around
 
 
 def raise_two_arguments():

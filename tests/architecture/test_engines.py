@@ -17,7 +17,7 @@ OWN = {
     "channel/test_channel.py": (1, "workers on another host"),
     "engines/test_same_script.py": (2, "scripts as users have them"),
     "executors/dask/test_executor.py": (
-        8,
+        10,
         "starting and ending, other options, the driver's death",
     ),
     "executors/ray/test_executor.py": (8, "starting and ending, other options, the driver's death"),

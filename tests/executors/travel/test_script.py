@@ -267,3 +267,27 @@ def test_a_driver_may_be_a_process_that_multiprocessing_has_started(tmp_path, me
     script = support.start_script(tmp_path / "script.py")
 
     assert script.communicate(timeout=60)[0] == "4\n"
+
+
+WRAPPED = """
+import functools
+from amltk import Scheduler, Task
+from support import wrapped
+
+def train(x: int) -> int:
+    return 2 * x
+
+scheduler = Scheduler.with_processes(1)
+task = Task(wrapped(train), scheduler)
+task.on_returned(print)
+scheduler.on_start(lambda: task(2))
+scheduler.run(timeout=30)
+"""
+
+
+def test_what_a_module_wraps_around_a_function_of_the_script_may_have_its_annotations(tmp_path):
+    # Since Python 3.14 these are a function of the function, which the wrapper has as well.
+    (tmp_path / "script.py").write_text(WRAPPED)
+    script = support.start_script(tmp_path / "script.py")
+
+    assert script.communicate(timeout=60)[0] == "4\n"

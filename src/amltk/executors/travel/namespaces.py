@@ -154,10 +154,12 @@ def namespaces_called(name: str) -> list[dict[str, Any]]:
 
 
 def find(namespace: dict[str, Any], dotted: str) -> Any:
-    """Return what a dotted name stands for, or ``None``."""
+    """Return what a dotted name stands for, in a class if it has dots, or ``None``."""
     first, *rest = dotted.split(".")
     found = namespace.get(first)
     for name in rest:
+        if not isinstance(found, type):  # what a function has need not be there elsewhere
+            return None
         found = getattr(found, name, None)
     return found
 

@@ -632,11 +632,12 @@ def test_a_trial_that_a_plugin_refuses_is_not_told_of():
 # ----------------------------------------------------------------------------- how runs end
 
 
-def stop_when_begun(story, path):
-    """Stop the run when the trial has begun that waits."""
+def stop_when_begun(story, path, n_trials):
+    """Stop the run when the trial has begun that waits, and all others are submitted."""
 
     def stop():
         support.wait_for_file(path)
+        support.wait_until(lambda: story.task.event_counts[Task.SUBMITTED] == n_trials)
         story.scheduler.stop()
 
     thread = threading.Thread(target=stop)
@@ -648,7 +649,7 @@ def stop_when_begun(story, path):
 def test_a_run_that_is_stopped_without_waiting_cancels_what_runs_and_what_waits(engine, tmp_path):
     with ExitStack() as stack:
         story = Story(scheduler=scheduler_of(engine, stack))
-        thread = stop_when_begun(story, tmp_path / "0")
+        thread = stop_when_begun(story, tmp_path / "0", 5)
         # Each has a path of its own: two that write one file get in each other's way.
         trials = [trial_of("wait", f"{i}", path=str(tmp_path / f"{i}")) for i in range(5)]
         story.run(*trials, wait=False)
@@ -668,7 +669,7 @@ def hold_until(trial, begun, go_on):
 def test_a_run_that_is_stopped_and_waits_reports_what_runs_and_cancels_what_waits(tmp_path):
     begun, go_on = tmp_path / "begun", tmp_path / "go on"
     story = Story(hold_until, Scheduler.with_threads(1))
-    thread = stop_when_begun(story, begun)
+    thread = stop_when_begun(story, begun, 4)
     # Not before all are cancelled that wait: the thread would take one of them.
     story.task.on_cancelled(lambda _: len(story.cancelled) == 3 and go_on.touch())
     story.run(*(trial_of(name=f"{i}") for i in range(4)), args=(begun, go_on))

@@ -39,8 +39,9 @@ def run_seed(engine, seed):
     """Run the driver of one seed; return what was wrong with it."""
     begun = time.monotonic()
     mark = f"AMLTK_CHAOS_{uuid.uuid4().hex}"
-    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
-        temp = Path(folder, "tmp")
+    # Short names, since Ray's sockets are in there.
+    with tempfile.TemporaryDirectory(prefix="c-", ignore_cleanup_errors=True) as folder:
+        temp = Path(folder, "t")
         temp.mkdir()
         paths = os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])
         environment = {**os.environ, mark: "1", "PYTHONPATH": paths, "TMPDIR": str(temp)}

@@ -62,7 +62,7 @@ def executor(kind):
 
 
 def pids_of(executor):
-    return list(executor.pool._processes)
+    return list(executor.pool._processes or ())  # none while a pool is shut down
 
 
 def kill_idle_worker(executor):

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from amltk._optional import require
+from amltk._words import text_of
 
 require("rich", extra="display", purpose="the live view")
 
@@ -95,7 +96,7 @@ class LiveView:
     def _note_error(self, future: Future[Any]) -> None:
         error = future.exception()
         if error is not None:
-            first_line = str(error).strip().partition("\n")[0]
+            first_line = text_of(error).strip().partition("\n")[0]
             self._last_error = f"{type(error).__name__}: {first_line}"[:200]
 
     def _draw_last(self) -> None:

@@ -128,7 +128,7 @@ def test_an_outcome_that_a_pipe_takes_at_once_is_no_file(tmp_path):
 
 
 def test_where_no_file_can_be_written_a_large_outcome_goes_by_the_pools_pipe(tmp_path):
-    outcome_path(tmp_path, 1).mkdir()
+    outcome_path(tmp_path, 1).with_suffix(".part").mkdir()
     _, outcome = run_marked(str(tmp_path), 1, packed(bytes, KEPT_BYTES))
     assert unpack_outcome(outcome) == (True, bytes(KEPT_BYTES))
 

@@ -37,6 +37,17 @@ def around(function):
     return lambda: function()
 
 
+def with_default():
+    return lambda model=Model(): model.fit()  # noqa: B008 - what is tested
+
+
+def with_keyword_default():
+    def fit(*, model=Model()):  # noqa: B008 - what is tested
+        return model.fit()
+
+    return fit
+
+
 #: What makes a function that counts in its own state.
 STATES = {
     "a bound method": lambda: Model().fit,
@@ -47,6 +58,8 @@ STATES = {
         lambda *, model: model.fit(), model=Model()
     ),
     "a closure": counting,
+    "a function with a default": with_default,
+    "a function with a keyword's default": with_keyword_default,
     "a closure around a bound method": lambda: around(Model().fit),
     "a closure around a closure": lambda: around(around(counting())),
     "a method of a builtin": lambda: [1].pop,

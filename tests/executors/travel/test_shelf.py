@@ -1,3 +1,7 @@
+import sys
+import threading
+from pathlib import Path
+
 import pytest
 import support
 
@@ -42,6 +46,30 @@ def test_of_what_no_call_needs_only_a_few_files_stay(shelf):
         shelf.pack(len, (bytes(LARGE_BYTES + number),), {}).release()
 
     assert len(files(shelf)) == 4
+
+
+def test_a_file_that_is_put_again_while_it_is_let_go_is_there(shelf):
+    blobs = [bytes(LARGE_BYTES + number) for number in range(12)]
+    missing = []
+
+    def pack_and_release():
+        for number in range(200):
+            call = shelf.pack(len, (blobs[number % 12],), {})
+            missing.extend(path for path in call.arguments[1:] if not Path(path).exists())
+            call.release()
+
+    threads = [threading.Thread(target=pack_and_release) for _ in range(3)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+
+    assert missing == []
 
 
 def test_a_closed_one_leaves_no_folder(shelf):

@@ -131,11 +131,13 @@ def run_marked(folder: str, number: int, payload: bytes, *paths: str) -> tuple[i
 def _write(folder: str, number: int, outcome: bytes) -> bool:
     """Write a large outcome to a file; tell whether that could be done."""
     path = outcome_path(Path(folder), number)
+    part = path.with_suffix(".part")
     try:
-        path.write_bytes(outcome)
+        part.write_bytes(outcome)
+        part.replace(path)  # so that it is whole or not there, whenever this worker is ended
     except OSError:  # the disk is full: it goes by the pool's own pipe
         with suppress(OSError):
-            path.unlink()
+            part.unlink()
         return False
     return True
 

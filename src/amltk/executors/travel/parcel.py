@@ -96,7 +96,7 @@ def pack_parcel(
         blobs: dict[str, bytes] = {}
         arguments = pack((args, dict(kwargs), ()), has_script=has_script)
         if len(arguments.payload) >= large:
-            arguments = _split(args, kwargs, large, blobs) or arguments
+            arguments = _split(args, kwargs, large, blobs, has_script=has_script) or arguments
         if not has_script:
             require_sendable(arguments.parts)
         least = large if large_function is None else large_function
@@ -120,7 +120,12 @@ def _add(blobs: dict[str, bytes], digest: str, data: bytes) -> int:
 
 
 def _split(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], large: int, blobs: dict[str, bytes]
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    large: int,
+    blobs: dict[str, bytes],
+    *,
+    has_script: bool,
 ) -> Packed | None:
     """Put large arguments into blobs; ``None`` if no single one is large."""
     left: dict[_Place, Any] = {**dict(enumerate(args))}
@@ -128,7 +133,7 @@ def _split(
     parts: dict[bytes, Part] = {}
     places: list[tuple[_Place, int]] = []
     for place, value in left.items():
-        packed = pack(value)
+        packed = pack(value, has_script=has_script)
         if len(packed.payload) >= large:
             digest = digest_of(packed.payload).hex()
             places.append((place, _add(blobs, digest, packed.payload)))
@@ -139,7 +144,7 @@ def _split(
         left[place] = None
     small_args = tuple(left[place] for place in range(len(args)))
     small_kwargs = {name: left[name] for name in kwargs}
-    rest = pack((small_args, small_kwargs, tuple(places)))
+    rest = pack((small_args, small_kwargs, tuple(places)), has_script=has_script)
     parts.update((part.digest, part) for part in rest.parts)
     return Packed(rest.payload, tuple(parts.values()))
 
@@ -250,15 +255,15 @@ class Held(Generic[H]):
                 holding = self._held.get(digest)
                 if holding is not None:
                     holding.n_users -= 1
-            dropped = self._surplus(self._kept)
-        self._let_go(dropped)
+            # With the lock held: a file that is put again meanwhile has the same name.
+            self._let_go(self._surplus(self._kept))
 
     def clear(self) -> None:
         """Let go of all blobs, whoever uses them: the engine is being shut down."""
         with self._lock:
             dropped = [holding.handle for holding in self._held.values()]
             self._held.clear()
-        self._let_go(dropped)
+            self._let_go(dropped)
 
     def _holding(self, digest: str, blob: bytes) -> _Holding[H]:
         holding = self._held.get(digest)

@@ -31,7 +31,7 @@ def keeps_state(function: object, depth: int = 0) -> bool:
 
     Those of a plain function or a class may not, but for its module's globals, which are the same
     for all. The object of a bound method, an instance that can be called, the arguments of a
-    ``partial`` and what a closure holds are part of the function: they are its state.
+    ``partial``, what a closure holds and what defaults are, are part of the function: they are its state.
 
     Args:
         function: What is called.
@@ -45,8 +45,10 @@ def keeps_state(function: object, depth: int = 0) -> bool:
     if wrapped is not None:
         return keeps_state(getattr(function, wrapped), depth + 1)
     if isinstance(function, types.FunctionType):
-        cells = function.__closure__ or ()
-        return any(_keeps(_contents(cell), depth) for cell in cells)
+        held = [_contents(cell) for cell in function.__closure__ or ()]
+        if "<" in function.__qualname__:  # else it is found by its name, and is one for all
+            held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        return any(_keeps(one, depth) for one in held)
     if isinstance(function, types.BuiltinFunctionType | types.MethodType):
         return not isinstance(function.__self__, type | types.ModuleType | None)
     if isinstance(function, functools.partial):

@@ -36,17 +36,24 @@ def test_nobody_else_can_enter_it():
 
 
 def test_what_a_killed_program_has_left_behind_is_removed(own_place, ended_pid):
-    left = folder_of(own_place, "amltk-calls-left", f"{ended_pid} 1.5")
+    left = folder_of(own_place, "amltk-calls-left", f"{ended_pid} 1.5 {folders._where()}")
     make_folder("calls")
 
     assert not left.exists()
 
 
 def test_a_number_that_was_given_again_does_not_keep_it(own_place):
-    left = folder_of(own_place, "amltk-calls-left", f"{os.getpid()} 1.5")
+    left = folder_of(own_place, "amltk-calls-left", f"{os.getpid()} 1.5 {folders._where()}")
     make_folder("calls")
 
     assert not left.exists()
+
+
+def test_one_of_another_machine_or_container_stays(own_place, ended_pid):
+    elsewhere = folder_of(own_place, "amltk-calls-1", f"{ended_pid} 1.5 another pid:[1]")
+    make_folder("calls")
+
+    assert elsewhere.exists()
 
 
 def test_folders_of_running_programs_and_of_others_stay(own_place):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import tempfile
 import threading
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-#: The file in each folder that says whose it is: a process id, and when that process was started.
+#: The file in each folder that says whose it is: a process id, when that process was started, and
+#: where that number means something.
 OWNER = ".owner"
 
 #: How exactly it is known when a process was started, in seconds.
@@ -34,7 +36,7 @@ def make_folder(purpose: str) -> Path:
     """
     _sweep_once()
     folder = Path(tempfile.mkdtemp(prefix=f"amltk-{purpose}-"))
-    (folder / OWNER).write_text(f"{os.getpid()} {psutil.Process().create_time()}")
+    (folder / OWNER).write_text(f"{os.getpid()} {psutil.Process().create_time()} {_where()}")
     return folder
 
 
@@ -56,10 +58,20 @@ def _is_ours(folder: Path) -> bool:
     return False
 
 
+def _where() -> str:
+    """Return this machine, and the container in it, as far as processes have numbers of their own."""
+    space = ""
+    with suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return f"{platform.node()} {space}"
+
+
 def _is_left(folder: Path) -> bool:
     """Tell whether the owner of a folder is gone, for all that can be known."""
     try:
-        pid, started = (folder / OWNER).read_text().split()
+        pid, started, where = (folder / OWNER).read_text().split(" ", 2)
+        if where != _where():
+            return False  # nobody can tell from here
         return abs(psutil.Process(int(pid)).create_time() - float(started)) > _TOLERANCE_S
     except psutil.NoSuchProcess:
         return True
